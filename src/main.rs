@@ -1,0 +1,5 @@
+//! calltap's command line.
+
+fn main() -> std::process::ExitCode {
+    calltap::cli::main()
+}

@@ -1,0 +1,20 @@
+//! Plain data that every floor shares: what crossed the wire, what it meant, what is kept.
+//!
+//! Nothing here reads a clock, does I/O or awaits.
+
+pub mod endpoint;
+pub mod exchange;
+pub mod record;
+pub mod secret;
+pub mod tags;
+pub mod time;
+
+pub use endpoint::Endpoint;
+pub use exchange::{Body, ChunkLog, End, Exchange};
+pub use record::{
+    CallError, Client, Cost, CostLine, CostStatus, Model, Outcome, PriceRef, Record, Sizes, Timing,
+    Trace, Usage, UsageSource,
+};
+pub use secret::Secret;
+pub use tags::Tags;
+pub use time::Timestamp;

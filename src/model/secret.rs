@@ -1,0 +1,48 @@
+//! Values that must never be printed, stored or sent anywhere but to their owner.
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+use std::{fmt, sync::Arc};
+
+/// A credential. It has no `Display` and no `Serialize`, and its `Debug` shows only that there is one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Wraps `value`, without the line end that a secret read from a file usually carries.
+    /// `None` when nothing but white space is left: an empty secret would match everything.
+    pub fn new(value: &str) -> Option<Self> {
+        let value = value.trim_end_matches(['\r', '\n']);
+        (!value.trim().is_empty()).then(|| Self(value.into()))
+    }
+
+    /// The value itself. Call it only where it leaves towards its owner.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = String::deserialize(deserializer)?;
+        Self::new(&value).ok_or_else(|| D::Error::custom("is empty"))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_printed_and_never_empty() {
+        let secret = Secret::new("sk-abc\n").unwrap();
+        assert_eq!(secret.expose(), "sk-abc");
+        assert_eq!(format!("{secret:?}"), "Secret(…)");
+        assert!(Secret::new(" \n").is_none());
+    }
+}
