@@ -2,34 +2,35 @@
 
 use super::{Client, Endpoint, Tags, Timestamp, Trace};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 use uuid::Uuid;
 
-/// A finished call as it crossed the wire. `interpret` gives it meaning.
-#[derive(Clone, Debug)]
-pub struct Exchange {
+/// What is known of a call once its request goes upstream. Shared by the running call, the journal
+/// and the finished exchange.
+#[derive(Clone, Debug, Default)]
+pub struct Head {
     /// The call's id, also in the `x-calltap-id` response header.
     pub id: Uuid,
-    /// An earlier call that carried the same caller-chosen id, when there was one.
-    pub repeats: Option<Uuid>,
     /// When the request head was read.
     pub started_at: Timestamp,
     /// Request method.
     pub method: String,
     /// Request path as the client sent it, without calltap's own parts and without query.
     pub path: String,
-    /// Query string, credentials already masked.
+    /// Query string, values that may be credentials masked.
     pub query: Option<String>,
     /// The API the path belongs to.
     pub endpoint: Endpoint,
-    /// Name of the upstream.
+    /// Name of the upstream; empty when none was found.
     pub upstream: Arc<str>,
     /// Provider slug, as in the price book.
     pub provider: Arc<str>,
     /// Host of the upstream (regional prices).
     pub host: Option<Arc<str>>,
-    /// What the caller said about the call.
+    /// What the caller said about the call, by header, path and body member.
     pub tags: Tags,
+    /// Metadata that the key brings to calls without it.
+    pub defaults: Option<Arc<Tags>>,
     /// Whether bodies and what is taken from them are kept.
     pub keep_content: bool,
     /// Sinks chosen for this call; `None` means all.
@@ -40,12 +41,21 @@ pub struct Exchange {
     pub trace: Trace,
     /// Allow-listed request headers.
     pub request_headers: Vec<(String, String)>,
-    /// Request body as the client sent it.
-    pub request: Body,
+    /// Request body as the client sent it, where it was read before the call went upstream.
+    pub request: Option<Bytes>,
     /// Where the `calltap` member stood in the request body, comma included.
-    pub member: Option<std::ops::Range<usize>>,
+    pub member: Option<Range<usize>>,
     /// Whether stream usage was asked for on the client's behalf.
     pub usage_injected: bool,
+}
+
+/// A finished call as it crossed the wire. `interpret` gives it meaning.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// What was known when the request went upstream.
+    pub head: Arc<Head>,
+    /// Request body as the client sent it.
+    pub request: Body,
     /// Status of the upstream's answer (or of calltap's own); `None` when there was none.
     pub status: Option<u16>,
     /// Allow-listed response headers.
@@ -56,15 +66,7 @@ pub struct Exchange {
     pub chunks: ChunkLog,
     /// Body bytes handed to the client's connection.
     pub delivered: u64,
-    /// Whether the client received the whole answer.
-    pub delivered_all: bool,
-    /// Microseconds from `started_at` to: the request handed to the upstream connection.
-    pub sent_us: Option<u64>,
-    /// … the head of the answer.
-    pub head_us: Option<u64>,
-    /// … the last byte from the upstream.
-    pub last_byte_us: Option<u64>,
-    /// … the end of the call.
+    /// From the request head to the end of the call, in microseconds.
     pub ended_us: u64,
     /// calltap's own time before the upstream call and after its last byte, in microseconds.
     pub overhead_us: u64,

@@ -1,1 +1,513 @@
-//! proxy
+//! HTTP in, HTTP out, bytes untouched; what crosses is shown to a capture.
+//!
+//! Nothing here reads what it forwards, but for the two edits that `splice` makes. Invariant: a call
+//! that was admitted is sealed exactly once, however it ends.
+
+mod answer;
+mod body;
+mod capture;
+mod error;
+mod headers;
+mod keys;
+mod metadata;
+mod request;
+mod route;
+mod spill;
+mod tape;
+mod tunnel;
+mod upstream;
+
+pub use capture::{Capture, Captured, Durable, Event};
+pub use error::{ProxyError, Retry};
+pub use keys::{Fingerprints, Keys};
+pub use spill::Spiller;
+pub use tape::Budget;
+pub use upstream::{Upstream, Upstreams};
+
+use crate::{
+    config::{Config, Content, Durability, OnDisconnect},
+    metrics::Metrics,
+    model::{Endpoint, End, Head, Timestamp},
+};
+use arc_swap::ArcSwap;
+use axum::body::Body;
+use body::{UpstreamBody, drain, error_chain};
+use capture::UploadTrouble;
+use http::{HeaderValue, Request, Response, header, request::Parts};
+use hyper::body::Incoming;
+use metadata::{Labels, Log};
+use route::{NoRoute, Route};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+/// What calls in flight share with the recorder and with each other.
+#[derive(Debug)]
+pub struct Shared {
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Bytes held by captures.
+    pub budget: Arc<Budget>,
+    /// Bytes kept of one body.
+    pub body_cap: AtomicU64,
+    /// Takes bytes that memory has no room for.
+    pub spiller: Spiller,
+    /// To the recorder.
+    pub events: mpsc::Sender<Event>,
+    /// Calls that end from now on were cut off by calltap.
+    pub stopping: AtomicBool,
+    /// Work that goes on without a client.
+    pub tasks: TaskTracker,
+}
+
+/// What a reload replaces.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where calls go.
+    pub upstreams: Upstreams,
+    /// Who may call.
+    pub keys: Keys,
+    /// Largest request body, in bytes.
+    pub max_body: u64,
+    /// Whether bodies are kept.
+    pub content: Content,
+    /// When the last byte may reach the client.
+    pub durability: Durability,
+}
+
+impl Settings {
+    /// Reads them from the configuration.
+    ///
+    /// # Errors
+    /// A message that names the key at fault.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        Ok(Self {
+            upstreams: Upstreams::new(config)?,
+            keys: Keys::new(config)?,
+            max_body: config.server.max_body.0,
+            content: config.capture.content,
+            durability: config.store.durability,
+        })
+    }
+}
+
+/// The proxy.
+pub struct Proxy {
+    settings: ArcSwap<Settings>,
+    shared: Arc<Shared>,
+    fingerprints: Fingerprints,
+    /// Why the store cannot be written, if it cannot.
+    store_trouble: Box<dyn Fn() -> Option<String> + Send + Sync>,
+    /// This process in `Via`, to notice calls that come back.
+    pseudonym: String,
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proxy").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Why a call got no answer from upstream.
+enum Failure {
+    /// calltap would not forward it.
+    Refused(ProxyError),
+    /// The upstream failed.
+    Upstream(ProxyError, End),
+    /// There is nobody left to answer.
+    ClientGone,
+}
+
+impl From<ProxyError> for Failure {
+    fn from(error: ProxyError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// A call that is being admitted and forwarded.
+struct Call {
+    /// Taken once the request goes upstream.
+    head: Head,
+    labels: Labels,
+    capture: Capture,
+    /// Value of the `calltap` member in the request body.
+    member: Option<std::ops::Range<usize>>,
+    /// Time that calltap waited for the client, in microseconds; no part of its own overhead.
+    waited_us: u64,
+    /// The final bytes wait for the record.
+    strict: bool,
+}
+
+impl Proxy {
+    /// A proxy whose captures go to `shared.events`.
+    pub fn new(
+        settings: Settings,
+        shared: Arc<Shared>,
+        fingerprints: Fingerprints,
+        store_trouble: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        let random = Uuid::new_v4().simple().to_string();
+        let pseudonym = format!("calltap-{}", random.get(..8).unwrap_or_default());
+        Self {
+            settings: ArcSwap::from_pointee(settings),
+            shared,
+            fingerprints,
+            store_trouble: Box::new(store_trouble),
+            pseudonym,
+        }
+    }
+
+    /// Calls that arrive from now on see `settings`.
+    pub fn reload(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// What running calls share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// One call, from its head to its answer. The answer's body goes on by itself.
+    ///
+    /// `refusal` is a reason, found before, not to forward the call.
+    pub async fn forward(
+        &self,
+        request: Request<Incoming>,
+        refusal: Option<ProxyError>,
+    ) -> Response<Body> {
+        let started = Instant::now();
+        let settings = self.settings.load_full();
+        let (mut parts, body) = request.into_parts();
+
+        // 1. What the caller says about the call.
+        let own = headers::take_own(&mut parts.headers);
+        let (path, pairs) = route::split_metadata(parts.uri.path());
+        let path = path.to_owned();
+        let labels = Labels::read(&own, &pairs);
+        let head = Head {
+            id: labels.id.unwrap_or_else(Uuid::now_v7),
+            started_at: Timestamp::now(),
+            method: parts.method.as_str().to_owned(),
+            endpoint: Endpoint::of(&path),
+            path,
+            query: parts.uri.query().map(headers::masked_query),
+            ..Head::default()
+        };
+
+        // 2. A place in the recorder's queue.
+        let strict = settings.durability == Durability::Strict;
+        let (capture, full) = self.admit(started, &labels);
+        let mut call = Call { head, labels, capture, member: None, waited_us: 0, strict };
+        let refusal = refusal.or_else(|| self.cannot_promise(strict, full));
+
+        // 3. Doors, route, request, upstream, answer.
+        let answered = match refusal {
+            Some(error) => Err(error.into()),
+            None => self.exchange(&settings, &mut call, parts, body).await,
+        };
+        match answered {
+            Ok(response) => response,
+            Err(failure) => call.fail(failure).await,
+        }
+    }
+
+    /// Takes a place in the recorder's queue; whether there was none, and one was wanted.
+    fn admit(&self, started: Instant, labels: &Labels) -> (Capture, bool) {
+        if labels.log == Some(Log::Off) {
+            self.shared.metrics.capture_dropped("asked_off");
+            return (Capture::begin(&self.shared, started, None), false);
+        }
+        let permit = self.shared.events.clone().try_reserve_owned().ok();
+        let full = permit.is_none();
+        if full {
+            self.shared.metrics.capture_dropped("recorder_full");
+        }
+        (Capture::begin(&self.shared, started, permit), full)
+    }
+
+    /// Strict durability: better no call than one without a record.
+    fn cannot_promise(&self, strict: bool, full: bool) -> Option<ProxyError> {
+        if !strict {
+            return None;
+        }
+        if full {
+            return Some(ProxyError::overloaded("calltap has no room to record this call; retry"));
+        }
+        (self.store_trouble)().map(|why| {
+            ProxyError::store_unavailable(format!(
+                "calltap cannot store the record of this call ({why}); free the store and retry"
+            ))
+        })
+    }
+
+    /// Forwards an admitted call.
+    async fn exchange(
+        &self,
+        settings: &Settings,
+        call: &mut Call,
+        mut parts: Parts,
+        body: Incoming,
+    ) -> Result<Response<Body>, Failure> {
+        // The client and its key.
+        call.head.request_headers = headers::kept_of_request(&parts.headers);
+        call.head.client = request::client(&parts.headers);
+        call.head.trace = metadata::trace(&parts.headers);
+        let route = self.route(settings, call, &parts)?;
+        self.admit_caller(settings, call, &mut parts, &route)?;
+        self.guard_against_loops(&mut parts.headers)?;
+        let upgrade = tunnel::take_upgrade(&mut parts);
+        headers::strip_hop_by_hop(&mut parts.headers);
+        parts.headers.remove(header::HOST);
+        call.head.keep_content = settings.content == Content::Full;
+
+        // The request body, whole where it may have to be edited.
+        let body = self.request_body(settings, call, &mut parts, &route, body).await?;
+        let request = request::build(parts, &route.url, body)?;
+        if let Some(upgrade) = upgrade {
+            return tunnel::open(&self.shared, call, &route, request, upgrade).await;
+        }
+
+        // The upstream, and its answer.
+        let elapsed_us = capture::micros(call.capture.started.elapsed());
+        call.capture.overhead(elapsed_us.saturating_sub(call.waited_us));
+        let answer = self.send(call, &route, request).await?;
+        answer::pass_on(&self.shared, call, &route, answer).await
+    }
+
+    fn route(&self, settings: &Settings, call: &mut Call, parts: &Parts) -> Result<Route, Failure> {
+        let named = call.labels.upstream.as_deref();
+        let found =
+            route::find(&settings.upstreams, &call.head.path, parts.uri.query(), named);
+        let names = || settings.upstreams.names().collect::<Vec<_>>().join(", ");
+        let route = found.map_err(|why| match why {
+            NoRoute::UnknownUpstream(name) => ProxyError::unknown_upstream(format!(
+                "no upstream is called `{}`; known are: {}",
+                printable(&name),
+                names()
+            )),
+            NoRoute::UnknownPath => ProxyError::unknown_route(format!(
+                "`{}` is neither an API path nor an upstream; use /v1/… or /<upstream>/v1/…",
+                printable(&call.head.path)
+            )),
+            NoRoute::Dots => {
+                ProxyError::bad_request("the path holds `.` or `..` segments; send a plain path")
+            }
+        })?;
+        call.head.upstream = Arc::clone(&route.upstream.name);
+        call.head.provider = Arc::clone(&route.upstream.provider);
+        call.head.host = Some(Arc::clone(&route.upstream.host));
+        call.head.path.clone_from(&route.path);
+        call.head.endpoint = Endpoint::of(&route.path);
+        Ok(route)
+    }
+
+    fn admit_caller(
+        &self,
+        settings: &Settings,
+        call: &mut Call,
+        parts: &mut Parts,
+        route: &Route,
+    ) -> Result<(), Failure> {
+        let own = call.labels.key.as_ref().map(crate::model::Secret::expose);
+        let azure = &*route.upstream.provider == "azure";
+        let caller = settings
+            .keys
+            .admit(&mut parts.headers, own, azure, &self.fingerprints)
+            .map_err(|why| {
+                ProxyError::invalid_key(format!(
+                    "{why}; send a calltap key in x-calltap-key or as bearer token"
+                ))
+            })?;
+        call.head.client.key = caller.key;
+        call.head.defaults = caller.defaults;
+        Ok(())
+    }
+
+    /// A call that has been through this very process is not sent round again.
+    fn guard_against_loops(&self, headers: &mut http::HeaderMap) -> Result<(), Failure> {
+        let came_back = headers
+            .get_all(header::VIA)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.contains(&self.pseudonym));
+        if came_back {
+            return Err(ProxyError::loop_detected(
+                "the upstream leads back to calltap itself; check `base_url`",
+            )
+            .into());
+        }
+        if let Ok(via) = HeaderValue::try_from(format!("1.1 {}", self.pseudonym)) {
+            headers.append(header::VIA, via);
+        }
+        Ok(())
+    }
+
+    /// Sends the request. What the caller said is read while the upstream works.
+    async fn send(
+        &self,
+        call: &mut Call,
+        route: &Route,
+        request: Request<UpstreamBody>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let upstream = Arc::clone(&route.upstream);
+        let sending = async move {
+            let answer = upstream.client.request(request);
+            tokio::time::timeout(upstream.first_byte_timeout, answer).await
+        };
+        let sent = match route.upstream.on_disconnect {
+            OnDisconnect::Cancel => {
+                let (sent, ()) = tokio::join!(sending, async { call.dispatch() });
+                sent
+            }
+            OnDisconnect::Drain => {
+                call.dispatch();
+                self.send_detached(sending, call, route.upstream.idle_timeout).await?
+            }
+        };
+        match sent {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(send_failure(call, route, &error)),
+            Err(_) => {
+                let why = format!("no answer within {:?}", route.upstream.first_byte_timeout);
+                let told = format!("upstream `{}`: {why}", route.upstream.name);
+                Err(Failure::Upstream(
+                    ProxyError::upstream_timeout(told),
+                    End::UpstreamTimeout(why),
+                ))
+            }
+        }
+    }
+
+    /// Sends in a task of its own, which reads the answer to its end when the client goes away.
+    async fn send_detached(
+        &self,
+        sending: impl Future<Output = Sent> + Send + 'static,
+        call: &mut Call,
+        idle: Duration,
+    ) -> Result<Sent, Failure> {
+        let capture = call.capture.detach();
+        let (hand_over, answer) = oneshot::channel();
+        self.shared.tasks.spawn(async move {
+            let sent = sending.await;
+            if let Err((sent, mut capture)) = hand_over.send((sent, capture))
+                && let Ok(Ok(answer)) = sent
+            {
+                let (head, mut body) = answer.into_parts();
+                let kept = headers::kept_of_response(&head.headers);
+                capture.answered(head.status.as_u16(), kept);
+                drain(&mut body, &mut capture, idle).await;
+                capture.seal(End::ClientGone);
+            }
+        });
+        let (sent, capture) = answer.await.map_err(|_| Failure::ClientGone)?;
+        call.capture = capture;
+        Ok(sent)
+    }
+}
+
+type Sent = Result<
+    Result<Response<Incoming>, hyper_util::client::legacy::Error>,
+    tokio::time::error::Elapsed,
+>;
+
+impl Call {
+    /// Reads the caller's metadata and tells the recorder that the call runs.
+    fn dispatch(&mut self) {
+        let mut head = std::mem::take(&mut self.head);
+        if let Some(member) = self.member.take()
+            && let Some(value) = head.request.as_ref().and_then(|body| body.get(member))
+        {
+            self.labels.read_member(value);
+        }
+        if self.labels.log == Some(Log::Off) {
+            self.capture.forget();
+        }
+        head.id = self.labels.id.unwrap_or(head.id);
+        head.tags = std::mem::take(&mut self.labels.tags);
+        head.sinks = self.labels.sinks.take();
+        head.keep_content &= self.labels.log != Some(Log::Metadata);
+        self.capture.dispatched(head);
+    }
+
+    /// Answers a call that got no answer from upstream, and seals it.
+    async fn fail(mut self, failure: Failure) -> Response<Body> {
+        let (error, end) = match failure {
+            Failure::Refused(error) => {
+                let end = End::Refused { code: error.code, message: error.message.clone() };
+                (error, end)
+            }
+            Failure::Upstream(error, end) => (error, end),
+            Failure::ClientGone => {
+                self.keep_head();
+                self.capture.seal(End::ClientGone);
+                return Response::new(Body::empty()); // nobody reads it
+            }
+        };
+        self.keep_head();
+        let mut response = error.response();
+        answer::mark(&mut response, &self);
+        let kept = headers::kept_of_response(response.headers());
+        self.capture.answered(response.status().as_u16(), kept);
+        if self.strict {
+            if let Some(durable) = self.capture.seal_durably(end) {
+                // The answer is an error either way; what matters is that the record had its chance.
+                durable.await.ok();
+            }
+        } else {
+            self.capture.seal(end);
+        }
+        response
+    }
+
+    /// A call that never went upstream still has a head to record.
+    fn keep_head(&mut self) {
+        if self.head.started_at != Timestamp::default() {
+            self.head.tags = std::mem::take(&mut self.labels.tags);
+            self.capture.refused(std::mem::take(&mut self.head));
+        }
+    }
+}
+
+/// Why the client could not send, in the words of an answer.
+fn send_failure(
+    call: &Call,
+    route: &Route,
+    error: &hyper_util::client::legacy::Error,
+) -> Failure {
+    match call.capture.upload_trouble() {
+        Some(UploadTrouble::ClientGone) => return Failure::ClientGone,
+        Some(UploadTrouble::TooLarge) => return Failure::Refused(request::too_large()),
+        None => {}
+    }
+    let why = error_chain(error);
+    let told = format!(
+        "upstream `{}` could not be reached ({why}); check that it is up and that its base_url is right",
+        route.upstream.name
+    );
+    if !error.is_connect() {
+        return Failure::Upstream(ProxyError::upstream_unreachable(told), End::UpstreamBroke(why));
+    }
+    let told = if upstream::is_timeout(error) {
+        ProxyError::upstream_timeout(told)
+    } else {
+        ProxyError::upstream_unreachable(told)
+    };
+    Failure::Upstream(told, End::ConnectFailed(why))
+}
+
+/// Text from a stranger, safe in a message.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(80).collect()
+}

@@ -1,0 +1,354 @@
+//! Bodies that are watched while they pass.
+
+use super::{
+    Shared,
+    capture::{Capture, Durable, Upload, UploadTrouble},
+};
+use crate::{model::End, splice::UsageCutter};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+use tokio::time::Sleep;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request body on its way upstream.
+#[derive(Debug)]
+pub enum UpstreamBody {
+    /// Read before the call went upstream.
+    Whole(Option<Bytes>),
+    /// Passes through as it arrives.
+    Streamed {
+        /// The client's body.
+        inner: Incoming,
+        /// Where it is kept.
+        upload: Arc<Upload>,
+        /// Spiller and metrics.
+        shared: Arc<Shared>,
+        /// Bytes that may still come.
+        room: u64,
+    },
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Streamed { inner, upload, shared, room } => {
+                let frame = match ready!(Pin::new(inner).poll_frame(cx)) {
+                    None => return Poll::Ready(None),
+                    Some(Ok(frame)) => frame,
+                    Some(Err(error)) => {
+                        upload.fail(UploadTrouble::ClientGone);
+                        return Poll::Ready(Some(Err(error.into())));
+                    }
+                };
+                if let Some(data) = frame.data_ref() {
+                    let len = u64::try_from(data.len()).unwrap_or(u64::MAX);
+                    let Some(left) = room.checked_sub(len) else {
+                        upload.fail(UploadTrouble::TooLarge);
+                        return Poll::Ready(Some(Err("request body too large".into())));
+                    };
+                    *room = left;
+                    upload.push(data, &shared.spiller);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Streamed { inner, .. } => inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len().try_into().unwrap_or(0)))
+            }
+            Self::Streamed { inner, .. } => inner.size_hint(),
+        }
+    }
+}
+
+/// How an answer is passed on.
+#[derive(Debug)]
+pub struct Passage {
+    /// Cuts the effects of injected stream usage.
+    pub cutter: Option<UsageCutter>,
+    /// The final bytes wait for the record to be durable.
+    pub strict: bool,
+    /// The upstream is read to its end when the client goes away.
+    pub drain: bool,
+    /// Longest silence of the upstream.
+    pub idle: Duration,
+}
+
+/// An answer on its way to the client.
+#[derive(Debug)]
+pub struct TapBody {
+    inner: Option<Incoming>,
+    capture: Option<Capture>,
+    shared: Arc<Shared>,
+    passage: Passage,
+    /// Cut pieces that the client may have.
+    ready: VecDeque<Bytes>,
+    cut: Vec<Bytes>,
+    /// Strict: what waits for the record.
+    held: VecDeque<Frame<Bytes>>,
+    durable: Option<Durable>,
+    last_frame: Instant,
+    silence: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+impl TapBody {
+    /// Watches `inner`.
+    pub fn new(inner: Incoming, capture: Capture, shared: Arc<Shared>, passage: Passage) -> Self {
+        let mut body = Self {
+            inner: Some(inner),
+            capture: Some(capture),
+            shared,
+            passage,
+            ready: VecDeque::new(),
+            cut: Vec::new(),
+            held: VecDeque::new(),
+            durable: None,
+            last_frame: Instant::now(),
+            silence: None,
+            ended: false,
+        };
+        if body.inner.as_ref().is_some_and(Body::is_end_stream) {
+            // An empty body is never polled.
+            body.end();
+        }
+        body
+    }
+
+    /// Fires once the record is durable; only for a body that was empty from the start.
+    pub fn take_durable(&mut self) -> Option<Durable> {
+        self.durable.take()
+    }
+
+    /// The upstream's answer is whole.
+    fn end(&mut self) {
+        self.ended = true;
+        self.inner = None;
+        if let Some(cutter) = &mut self.passage.cutter {
+            cutter.finish(&mut self.cut);
+            self.hand_over_cut();
+        }
+        let Some(capture) = &mut self.capture else { return };
+        // What is left goes out with this very poll or after it, whatever the client does.
+        let left: usize = self.ready.iter().map(Bytes::len).sum::<usize>()
+            + self.held.iter().filter_map(|f| f.data_ref().map(Bytes::len)).sum::<usize>();
+        capture.delivered(left);
+        if self.passage.strict {
+            self.durable = capture.seal_durably(End::Complete);
+        } else {
+            capture.seal(End::Complete);
+        }
+        self.capture = None;
+    }
+
+    fn hand_over_cut(&mut self) {
+        for piece in self.cut.drain(..).filter(|piece| !piece.is_empty()) {
+            if self.passage.strict && (!self.held.is_empty() || holds_end(&piece)) {
+                self.held.push_back(Frame::data(piece));
+            } else {
+                self.ready.push_back(piece);
+            }
+        }
+    }
+
+    /// Takes a frame of the answer; what the client may have of it at once is returned.
+    fn take(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
+        let now = Instant::now();
+        self.last_frame = now;
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(trailers) => {
+                self.held.push_back(trailers);
+                self.end();
+                return None;
+            }
+        };
+        if let Some(capture) = &mut self.capture {
+            capture.response(&data, now);
+        }
+        let ends = self.inner.as_ref().is_none_or(Body::is_end_stream);
+        if let Some(cutter) = &mut self.passage.cutter {
+            cutter.push(data, &mut self.cut);
+            self.hand_over_cut();
+        } else if self.passage.strict && (ends || !self.held.is_empty() || holds_end(&data)) {
+            self.held.push_back(Frame::data(data));
+        } else {
+            if let Some(capture) = &mut self.capture {
+                capture.delivered(data.len());
+            }
+            if ends {
+                self.end();
+            }
+            return Some(Frame::data(data));
+        }
+        if ends {
+            self.end();
+        }
+        None
+    }
+
+    fn fail(&mut self, end: End) {
+        self.ended = true;
+        self.inner = None;
+        if let Some(mut capture) = self.capture.take() {
+            capture.seal(end);
+        }
+    }
+
+    /// Whether the upstream has been silent for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let silence = self.silence.get_or_insert_with(|| {
+                Box::pin(tokio::time::sleep_until((self.last_frame + self.passage.idle).into()))
+            });
+            ready!(silence.as_mut().poll(cx));
+            let deadline = self.last_frame + self.passage.idle;
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            // Frames came since the alarm was set: only now is it worth moving it.
+            silence.as_mut().reset(deadline.into());
+        }
+    }
+}
+
+/// Strict: a client may act on the end of a stream before the body ends.
+fn holds_end(piece: &[u8]) -> bool {
+    [&b"[DONE]"[..], b"response.completed", b"response.incomplete", b"response.failed"]
+        .iter()
+        .any(|mark| memchr::memmem::find(piece, mark).is_some())
+}
+
+impl Body for TapBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(piece) = this.ready.pop_front() {
+                if let Some(capture) = &mut this.capture {
+                    capture.delivered(piece.len());
+                }
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            if this.ended {
+                if let Some(durable) = &mut this.durable {
+                    let stored = ready!(Pin::new(durable).poll(cx));
+                    this.durable = None;
+                    if !matches!(stored, Ok(Ok(_))) {
+                        this.held.clear();
+                        return Poll::Ready(Some(Err("the record could not be stored".into())));
+                    }
+                }
+                return Poll::Ready(this.held.pop_front().map(Ok));
+            }
+            let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+            match Pin::new(inner).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Some(frame) = this.take(frame) {
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    this.fail(End::UpstreamBroke(error_chain(&error)));
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                Poll::Ready(None) => this.end(),
+                Poll::Pending => {
+                    ready!(this.poll_silence(cx));
+                    let why = format!("no data for {:?}", this.passage.idle);
+                    this.fail(End::UpstreamTimeout(why.clone()));
+                    return Poll::Ready(Some(Err(why.into())));
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended && self.ready.is_empty() && self.held.is_empty() && self.durable.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Some(inner) if self.passage.cutter.is_none() => inner.size_hint(),
+            Some(_) => SizeHint::default(),
+            None => {
+                let held = self.held.iter().filter_map(|frame| frame.data_ref().map(Bytes::len));
+                let left = self.ready.iter().map(Bytes::len).chain(held).sum::<usize>();
+                SizeHint::with_exact(u64::try_from(left).unwrap_or(0))
+            }
+        }
+    }
+}
+
+impl Drop for TapBody {
+    fn drop(&mut self) {
+        let (Some(mut inner), Some(mut capture)) = (self.inner.take(), self.capture.take()) else {
+            return;
+        };
+        if !self.passage.drain || tokio::runtime::Handle::try_current().is_err() {
+            return; // dropping the capture seals it, dropping the body closes the upstream call
+        }
+        let idle = self.passage.idle;
+        self.shared.tasks.spawn(async move {
+            drain(&mut inner, &mut capture, idle).await;
+            capture.seal(End::ClientGone);
+        });
+    }
+}
+
+/// Reads the rest of an answer that nobody waits for.
+pub async fn drain(inner: &mut Incoming, capture: &mut Capture, idle: Duration) {
+    use http_body_util::BodyExt;
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout(idle, inner.frame()).await {
+        if let Some(data) = frame.data_ref() {
+            capture.response(data, Instant::now());
+        }
+    }
+}
+
+/// An error and what caused it, on one line.
+pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,317 @@
+//! Bytes of one body as they crossed: kept in memory, spilled to disk under pressure, truncated last.
+
+use super::spill::{SpillId, Spiller};
+use crate::model::Body;
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest, Sha256};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// Bytes in a closed segment: the unit of hashing and spilling.
+pub const SEGMENT_BYTES: usize = 64 * 1024;
+/// First allocation of a tape that has to copy.
+const FIRST_BYTES: usize = 4 * 1024;
+
+/// Bytes that captures of all calls together may hold in memory.
+#[derive(Debug)]
+pub struct Budget {
+    used: AtomicU64,
+    max: AtomicU64,
+}
+
+impl Budget {
+    /// A budget of `max` bytes.
+    pub fn new(max: u64) -> Self {
+        Self { used: AtomicU64::new(0), max: AtomicU64::new(max) }
+    }
+
+    /// Changes the limit (reload).
+    pub fn set_max(&self, max: u64) {
+        self.max.store(max, Ordering::Relaxed);
+    }
+
+    /// Bytes held now.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether more is held than allowed.
+    pub fn is_over(&self) -> bool {
+        self.used() > self.max.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes charged to a budget, given back when dropped.
+#[derive(Debug)]
+pub struct Charge {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Charge {
+    /// No bytes yet.
+    pub fn new(budget: &Arc<Budget>) -> Self {
+        Self { budget: Arc::clone(budget), bytes: 0 }
+    }
+
+    /// Charges `more` bytes.
+    pub fn add(&mut self, more: usize) {
+        let more = u64::try_from(more).unwrap_or(u64::MAX);
+        self.bytes += more;
+        self.budget.used.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Gives `less` bytes back.
+    pub fn give_back(&mut self, less: usize) {
+        let less = u64::try_from(less).unwrap_or(u64::MAX).min(self.bytes);
+        self.bytes -= less;
+        self.budget.used.fetch_sub(less, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// One body on its way.
+#[derive(Debug)]
+pub struct Tape {
+    charge: Charge,
+    /// Bytes that may be kept.
+    cap: u64,
+    /// Bytes that crossed.
+    total: u64,
+    /// Bytes kept so far, spilled ones included.
+    kept: u64,
+    /// A body that came in one piece is shared, not copied.
+    only: Option<Bytes>,
+    closed: Vec<Bytes>,
+    tail: BytesMut,
+    spilled: Option<SpillId>,
+    /// No more is kept; what crosses is only hashed.
+    full: bool,
+    /// Covers every byte before `tail`.
+    hash: Sha256,
+}
+
+/// A finished tape. The hash is completed, and spilled bytes are read back, off the request path.
+#[derive(Debug, Default)]
+pub struct Taped {
+    /// In order, after what was spilled.
+    pub pieces: Vec<Bytes>,
+    /// File that holds the first part.
+    pub spilled: Option<SpillId>,
+    /// Bytes that crossed.
+    pub total: u64,
+    /// Hash over all closed segments, and the bytes after them that it does not cover yet.
+    pub hash: Option<(Sha256, Bytes)>,
+    charge: Option<Charge>,
+}
+
+impl Tape {
+    /// An empty tape that keeps at most `cap` bytes.
+    pub fn new(budget: &Arc<Budget>, cap: u64) -> Self {
+        Self {
+            charge: Charge::new(budget),
+            cap,
+            total: 0,
+            kept: 0,
+            only: None,
+            closed: Vec::new(),
+            tail: BytesMut::new(),
+            spilled: None,
+            full: false,
+            hash: Sha256::new(),
+        }
+    }
+
+    /// Bytes that crossed so far.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Notes a piece of the body.
+    pub fn push(&mut self, bytes: &Bytes, spiller: &Spiller) {
+        if bytes.is_empty() {
+            return;
+        }
+        let first = self.total == 0;
+        self.total += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if first && u64::try_from(bytes.len()).is_ok_and(|len| len <= self.cap) {
+            self.charge.add(bytes.len());
+            self.only = Some(bytes.clone());
+            return;
+        }
+        if let Some(only) = self.only.take() {
+            self.charge.give_back(only.len());
+            self.append(&only, spiller);
+        }
+        self.append(bytes, spiller);
+    }
+
+    fn append(&mut self, mut bytes: &[u8], spiller: &Spiller) {
+        while !bytes.is_empty() {
+            let room = SEGMENT_BYTES - self.tail.len();
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            let before = self.tail.capacity();
+            if self.tail.capacity() == 0 {
+                self.tail.reserve(FIRST_BYTES.max(now.len()));
+            }
+            self.tail.extend_from_slice(now);
+            self.charge.add(self.tail.capacity().saturating_sub(before));
+            if self.tail.len() == SEGMENT_BYTES {
+                self.close_segment(spiller);
+            }
+            bytes = later;
+        }
+    }
+
+    fn close_segment(&mut self, spiller: &Spiller) {
+        let capacity = self.tail.capacity();
+        let segment = std::mem::take(&mut self.tail).freeze();
+        self.hash.update(&segment);
+        let len = u64::try_from(segment.len()).unwrap_or(u64::MAX);
+        if self.full || self.kept + len > self.cap {
+            let room = usize::try_from(self.cap.saturating_sub(self.kept)).unwrap_or(0);
+            if !self.full && room > 0 {
+                self.kept += u64::try_from(room).unwrap_or(0);
+                self.closed.push(segment.slice(..room.min(segment.len())));
+            } else {
+                self.charge.give_back(capacity);
+            }
+            self.full = true;
+            return;
+        }
+        self.kept += len;
+        self.closed.push(segment);
+        if self.charge.budget.is_over() {
+            self.spill(spiller);
+        }
+    }
+
+    /// Hands the closed segments to the spiller; where it has no room, nothing more is kept.
+    fn spill(&mut self, spiller: &Spiller) {
+        for segment in std::mem::take(&mut self.closed) {
+            let len = segment.len();
+            let id = *self.spilled.get_or_insert_with(|| spiller.next_id());
+            if self.full || !spiller.write(id, segment) {
+                self.full = true;
+                self.kept -= u64::try_from(len).unwrap_or(0);
+            }
+            self.charge.give_back(len);
+        }
+    }
+
+    /// Ends the tape.
+    pub fn finish(mut self) -> Taped {
+        let mut pieces = std::mem::take(&mut self.closed);
+        let rest = match self.only.take() {
+            Some(only) => only,
+            None => std::mem::take(&mut self.tail).freeze(),
+        };
+        if !self.full {
+            let room = usize::try_from(self.cap.saturating_sub(self.kept)).unwrap_or(usize::MAX);
+            let kept = rest.slice(..rest.len().min(room));
+            if !kept.is_empty() {
+                pieces.push(kept);
+            }
+        }
+        Taped {
+            pieces,
+            spilled: self.spilled,
+            total: self.total,
+            hash: Some((self.hash, rest)),
+            charge: Some(self.charge),
+        }
+    }
+}
+
+impl Taped {
+    /// Bytes still in memory.
+    pub fn in_memory(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+
+    /// Completes hash and bytes. `spilled` is the first part, read back.
+    pub fn into_body(self, spilled: Option<Vec<u8>>) -> Body {
+        let sha256 = self.hash.map(|(mut hash, rest)| {
+            hash.update(&rest);
+            hash.finalize().into()
+        });
+        let kept = match (spilled, self.pieces.len()) {
+            (None, 0) => Bytes::new(),
+            (None, 1) => self.pieces.into_iter().next().unwrap_or_default(),
+            (spilled, _) => {
+                let mut all = spilled.unwrap_or_default();
+                for piece in &self.pieces {
+                    all.extend_from_slice(piece);
+                }
+                all.into()
+            }
+        };
+        Body { kept, total: self.total, sha256 }
+    }
+
+    /// Gives up the bytes in memory but keeps size and hash; returns what was given up.
+    pub fn unload(&mut self) -> Vec<Bytes> {
+        if let Some((hash, rest)) = &mut self.hash {
+            hash.update(&*rest);
+            *rest = Bytes::new();
+        }
+        if let Some(mut charge) = self.charge.take() {
+            charge.give_back(usize::MAX);
+        }
+        std::mem::take(&mut self.pieces)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(cap: u64, max: u64, pieces: &[usize]) -> (Body, u64) {
+        let budget = Arc::new(Budget::new(max));
+        let dir = tempfile::tempdir().unwrap();
+        let (spiller, thread) = Spiller::start(dir.path()).unwrap();
+        let mut tape = Tape::new(&budget, cap);
+        for (at, len) in pieces.iter().enumerate() {
+            tape.push(&Bytes::from(vec![u8::try_from(at % 251).unwrap(); *len]), &spiller);
+        }
+        let taped = tape.finish();
+        let read = taped.spilled.map(|id| spiller.read_back(id));
+        let body = taped.into_body(read);
+        drop(spiller);
+        thread.join().unwrap();
+        (body, budget.used())
+    }
+
+    fn expected(pieces: &[usize]) -> Vec<u8> {
+        pieces.iter().enumerate().flat_map(|(at, len)| vec![u8::try_from(at % 251).unwrap(); *len]).collect()
+    }
+
+    #[test]
+    fn bytes_hash_and_budget_come_out_right() {
+        let shapes: [(u64, u64, &[usize]); 6] = [
+            (1 << 24, 1 << 30, &[10]),
+            (1 << 24, 1 << 30, &[10, 20, 70_000, 1]),
+            (1 << 24, 0, &[40_000; 30]),
+            (100_000, 1 << 30, &[40_000; 10]),
+            (5, 1 << 30, &[3, 3]),
+            (5, 1 << 30, &[200_000]),
+        ];
+        for (cap, max, pieces) in shapes {
+            let all = expected(pieces);
+            let (body, used) = run(cap, max, pieces);
+            let kept = all.len().min(usize::try_from(cap).unwrap());
+            assert!(body.kept[..] == all[..kept], "cap {cap} max {max}");
+            assert_eq!(body.total, u64::try_from(all.len()).unwrap());
+            let hash: [u8; 32] = Sha256::digest(&all).into();
+            assert_eq!(body.sha256, Some(hash));
+            assert_eq!(used, 0, "every byte charged is given back");
+        }
+    }
+}
