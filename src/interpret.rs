@@ -1,8 +1,368 @@
 //! What an exchange meant: bytes and times become a record, and a stored record becomes whole again.
 
-use crate::{model::Record, store::Stored};
+use crate::{
+    codec::{self, Meaning, Reading},
+    content::{self, Decoded},
+    model::{
+        Body, CallError, ChunkLog, Client, Cost, End, Exchange, Head, Headers, Model, Outcome,
+        Record, Sizes, Tags, Timestamp, Timing, Usage,
+    },
+    pricing::{Charge, PriceBook},
+    splice::cut_all,
+    store::{Bodies, Stored},
+};
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use std::ops::Range;
+
+/// The record of a finished call, without `request` and `response`, and its raw bodies.
+///
+/// Never fails: what cannot be read is absent, with a note.
+pub fn interpret(exchange: Exchange, book: &PriceBook) -> (Record, Option<Bodies>) {
+    let head = exchange.head.clone();
+    let chunks = &exchange.chunks;
+    let decoded = decode(&exchange.response_headers, &exchange.response.kept, chunks);
+    let request = decode(&head.request_headers, &exchange.request.kept, &ChunkLog::default());
+    let request = without(&request.bytes, head.member.as_ref());
+    let content_type = header(&exchange.response_headers, "content-type");
+    let meaning = codec::read(&Reading {
+        endpoint: &head.endpoint,
+        provider: &head.provider,
+        method: &head.method,
+        path: &head.path,
+        request: &request,
+        status: exchange.status,
+        content_type,
+        response: &decoded.bytes,
+    });
+    let mut record = begun(&head);
+    record.ended_at = after(head.started_at, exchange.ended_us);
+    record.outcome = outcome(&exchange, &meaning, &decoded);
+    record.status = exchange.status;
+    record.error = error(&exchange, &meaning, record.outcome);
+    record.stream = meaning.stream;
+    record.timing = timing(&exchange, &meaning, &decoded);
+    record.bytes = sizes(&exchange);
+    record.headers.response.clone_from(&exchange.response_headers);
+    record.notes = notes(&exchange, &meaning, &decoded);
+    let bodies = head.keep_content.then(|| Bodies {
+        request: exchange.request.clone(),
+        member: head.member.clone(),
+        response: exchange.response.clone(),
+        chunks: exchange.chunks.clone(),
+    });
+    add_meaning(&mut record, meaning, &head, book);
+    if !head.keep_content {
+        strip_content(&mut record);
+    }
+    (record, bodies)
+}
+
+/// The record of a call that has only begun: as it stands if nothing more is ever heard of it.
+pub fn begun(head: &Head) -> Record {
+    let mut tags = head.tags.clone();
+    if let Some(defaults) = &head.defaults {
+        tags.fill_from((**defaults).clone());
+    }
+    Record {
+        id: head.id,
+        seq: None,
+        started_at: head.started_at,
+        ended_at: head.started_at,
+        endpoint: head.endpoint.clone(),
+        method: head.method.clone(),
+        path: head.path.clone(),
+        upstream: head.upstream.to_string(),
+        provider: head.provider.to_string(),
+        model: Model::default(),
+        stream: false,
+        outcome: Outcome::Interrupted,
+        status: None,
+        error: None,
+        finish_reasons: Vec::new(),
+        timing: Timing::default(),
+        usage: Usage::default(),
+        cost: Cost::default(),
+        tags,
+        client: Client::clone(&head.client),
+        trace: head.trace.clone(),
+        parameters: Map::new(),
+        request: None,
+        response: None,
+        bytes: Sizes {
+            request: head.request.as_ref().map_or(0, |body| len(body)),
+            ..Sizes::default()
+        },
+        headers: Headers { request: head.request_headers.clone(), response: Vec::new() },
+        sinks: head.sinks.clone(),
+        repeats: None,
+        notes: Vec::new(),
+    }
+}
+
+/// The record of a running call for the journal: what its request alone tells.
+pub fn started(head: &Head) -> Record {
+    let mut record = begun(head);
+    if head.keep_content {
+        let request = without(head.request.as_ref().unwrap_or(&Bytes::new()), head.member.as_ref());
+        let meaning = codec::read(&Reading {
+            endpoint: &head.endpoint,
+            provider: &head.provider,
+            method: &head.method,
+            path: &head.path,
+            request: &request,
+            status: None,
+            content_type: None,
+            response: &[],
+        });
+        record.model.requested = meaning.model_requested;
+        record.parameters = meaning.parameters;
+        fill_tags(&mut record.tags, meaning.tags, head);
+    }
+    record
+}
 
 /// The whole record: the stored one with `request` and `response` read again from the raw bodies.
 pub fn restore(stored: Stored) -> Record {
-    stored.record
+    let Stored { mut record, bodies } = stored;
+    let Some(bodies) = bodies else { return record };
+    let decoded = decode(&record.headers.response, &bodies.response.kept, &bodies.chunks);
+    let request = decode(&record.headers.request, &bodies.request.kept, &ChunkLog::default());
+    let request = without(&request.bytes, bodies.member.as_ref());
+    let meaning = codec::read(&Reading {
+        endpoint: &record.endpoint,
+        provider: &record.provider,
+        method: &record.method,
+        path: &record.path,
+        request: &request,
+        status: record.status,
+        content_type: header(&record.headers.response, "content-type"),
+        response: &decoded.bytes,
+    });
+    record.request = meaning.request;
+    record.response = meaning.response;
+    record
+}
+
+fn decode(headers: &[(String, String)], body: &Bytes, chunks: &ChunkLog) -> Decoded {
+    content::decode(header(headers, "content-encoding"), body, chunks.iter().map(|(len, _)| len))
+}
+
+fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    headers.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str())
+}
+
+/// The request as it went upstream: without the `calltap` member.
+fn without(body: &Bytes, member: Option<&Range<usize>>) -> Bytes {
+    match member {
+        Some(cut) if cut.end <= body.len() && cut.start <= cut.end => {
+            [&body[..cut.start], &body[cut.end..]].concat().into()
+        }
+        _ => body.clone(),
+    }
+}
+
+fn after(start: Timestamp, us: u64) -> Timestamp {
+    start.plus_us(i64::try_from(us).unwrap_or(i64::MAX))
+}
+
+fn len(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+/// Exactly one holds (SPEC §4, §13.8).
+fn outcome(exchange: &Exchange, meaning: &Meaning, decoded: &Decoded) -> Outcome {
+    let answered = |status: u16| {
+        if meaning.error.is_some() || status >= 400 {
+            Outcome::ProviderError
+        } else {
+            Outcome::Completed
+        }
+    };
+    let status = exchange.status.unwrap_or_default();
+    match &exchange.end {
+        End::Refused { .. } => Outcome::Refused,
+        End::ConnectFailed(_) => Outcome::ConnectFailed,
+        End::UpstreamTimeout(_) => Outcome::UpstreamTimeout,
+        End::Interrupted => Outcome::Interrupted,
+        End::ClientGone if client_has_all(exchange, meaning, decoded) => answered(status),
+        End::ClientGone => Outcome::ClientAborted,
+        // A break after the terminal event takes nothing from anybody.
+        End::UpstreamBroke(_) if meaning.stream && meaning.terminal_end.is_some() => answered(status),
+        End::UpstreamBroke(_) => Outcome::UpstreamTruncated,
+        End::Complete => match answered(status) {
+            Outcome::Completed if meaning.stream && !meaning.terminal && ends_visibly(exchange) => {
+                Outcome::UpstreamTruncated
+            }
+            outcome => outcome,
+        },
+    }
+}
+
+/// Streams of these endpoints say when they are finished.
+fn ends_visibly(exchange: &Exchange) -> bool {
+    exchange.head.endpoint.has_stream_usage() && !exchange.response.is_truncated()
+}
+
+/// A client that closes after the terminal event went away with the whole answer.
+fn client_has_all(exchange: &Exchange, meaning: &Meaning, decoded: &Decoded) -> bool {
+    let Some(end) = meaning.terminal_end else { return false };
+    if !decoded.ends.is_empty() {
+        return exchange.delivered >= exchange.response.total;
+    }
+    let Ok(end) = usize::try_from(end) else { return false };
+    let until = decoded.bytes.get(..end).unwrap_or(&decoded.bytes);
+    let wanted =
+        if exchange.head.usage_injected { len(&cut_all(until)) } else { len(until) };
+    exchange.delivered >= wanted
+}
+
+fn error(exchange: &Exchange, meaning: &Meaning, outcome: Outcome) -> Option<CallError> {
+    let own = |source: &str, code: &str, message: &str| {
+        Some(CallError {
+            source: source.to_owned(),
+            code: Some(code.to_owned()),
+            message: Some(message.to_owned()),
+            ..CallError::default()
+        })
+    };
+    match &exchange.end {
+        End::Refused { code, message } => own("calltap", code, message),
+        End::ConnectFailed(why) => own("upstream", "connect_failed", why),
+        End::UpstreamTimeout(why) => own("upstream", "timeout", why),
+        End::UpstreamBroke(why) if outcome == Outcome::UpstreamTruncated => {
+            meaning.error.clone().or_else(|| own("upstream", "broke_off", why))
+        }
+        End::Interrupted => own("calltap", "interrupted", "calltap was stopped during the call"),
+        _ => match outcome {
+            Outcome::UpstreamTruncated => {
+                own("upstream", "no_terminal_event", "the stream ended without a terminal event")
+            }
+            Outcome::ClientAborted => {
+                meaning.error.clone().or_else(|| own("client", "client_closed", "the client went away"))
+            }
+            _ => meaning.error.clone(),
+        },
+    }
+}
+
+/// Milliseconds, to the microsecond.
+fn ms(us: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 µs, which is 285 years")]
+    let us = us as f64;
+    us / 1000.0
+}
+
+fn timing(exchange: &Exchange, meaning: &Meaning, decoded: &Decoded) -> Timing {
+    let chunks = &exchange.chunks;
+    // Offsets are counted in decoded bytes, from just past an event; arrivals in raw chunks.
+    let arrival = |offset: Option<u64>| {
+        let last = offset?.checked_sub(1)?;
+        if decoded.ends.is_empty() {
+            return chunks.arrival_us(last);
+        }
+        let at = decoded.ends.iter().position(|end| *end > last)?;
+        chunks.iter().nth(at).map(|(_, at_us)| at_us)
+    };
+    let (first, last) = (arrival(meaning.first_output), arrival(meaning.last_output));
+    let speed = match (first, last, meaning.usage.as_ref().and_then(|usage| usage.output)) {
+        (Some(first), Some(last), Some(tokens))
+            if last > first && tokens > 1 && meaning.output_events >= 2 =>
+        {
+            #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^53")]
+            let tokens = (tokens - 1) as f64;
+            Some((tokens / (ms(last - first) / 1000.0) * 1000.0).round() / 1000.0)
+        }
+        _ => None,
+    };
+    Timing {
+        latency_ms: ms(exchange.ended_us),
+        first_byte_ms: chunks.iter().next().map(|(_, at_us)| ms(at_us)),
+        ttft_ms: first.map(ms),
+        overhead_ms: ms(exchange.overhead_us),
+        chunks: chunks.count(),
+        output_tokens_per_second: speed,
+    }
+}
+
+fn sizes(exchange: &Exchange) -> Sizes {
+    let text = |sha256: Option<[u8; 32]>| sha256.map(hex::encode);
+    Sizes {
+        request: exchange.request.total,
+        response: exchange.response.total,
+        delivered: exchange.delivered,
+        request_sha256: text(exchange.request.sha256),
+        response_sha256: text(exchange.response.sha256),
+        delivered_sha256: delivered_sha256(exchange).map(hex::encode),
+    }
+}
+
+/// What the client received is the answer, less what was cut, as far as it went.
+fn delivered_sha256(exchange: &Exchange) -> Option<[u8; 32]> {
+    let body: &Body = &exchange.response;
+    let cut = exchange.head.usage_injected.then(|| cut_all(&body.kept));
+    if cut.is_none() && exchange.delivered == body.total {
+        return body.sha256;
+    }
+    let whole = cut.as_deref().unwrap_or(&body.kept);
+    let delivered = usize::try_from(exchange.delivered).ok()?;
+    whole.get(..delivered).map(|prefix| Sha256::digest(prefix).into())
+}
+
+fn notes(exchange: &Exchange, meaning: &Meaning, decoded: &Decoded) -> Vec<String> {
+    let mut notes = exchange.notes.clone();
+    if exchange.head.usage_injected {
+        notes.push("stream usage was asked for on the client's behalf".to_owned());
+    }
+    notes.extend(decoded.problem.clone());
+    notes.extend(meaning.notes.iter().cloned());
+    notes
+}
+
+fn add_meaning(record: &mut Record, meaning: Meaning, head: &Head, book: &PriceBook) {
+    record.model = Model { requested: meaning.model_requested, served: meaning.model_served };
+    record.finish_reasons = meaning.finish_reasons;
+    record.parameters = meaning.parameters;
+    record.usage = meaning.usage.unwrap_or_default();
+    record.cost = book.price(&Charge {
+        provider: &record.provider,
+        served: record.model.served.as_deref(),
+        requested: record.model.requested.as_deref(),
+        endpoint: record.endpoint.as_str(),
+        usage: &record.usage,
+        tier: meaning.service_tier.as_deref(),
+        tools: &meaning.tools,
+        at: record.started_at,
+        host: head.host.as_deref(),
+    });
+    fill_tags(&mut record.tags, meaning.tags, head);
+}
+
+/// The request's own fields fill what the caller's metadata left open, but not the key's defaults.
+fn fill_tags(tags: &mut Tags, from_request: Tags, head: &Head) {
+    let mut strong = head.tags.clone();
+    strong.fill_from(from_request);
+    if let Some(defaults) = &head.defaults {
+        strong.fill_from((**defaults).clone());
+    }
+    *tags = strong;
+}
+
+/// `x-calltap-log: metadata`: no bodies and nothing taken from them (SPEC §13.10).
+fn strip_content(record: &mut Record) {
+    record.tags.user_query = None;
+    record.tags.context = None;
+    record.tags.expected = None;
+    record.tags.inputs = Map::new();
+    if let Some(error) = &mut record.error
+        && error.source == "provider"
+    {
+        error.message = None; // providers quote the request in it
+    }
+    for name in ["stop", "logit_bias", "response_format", "text", "prediction"] {
+        if record.parameters.contains_key(name) {
+            record.parameters.insert(name.to_owned(), Value::Null);
+        }
+    }
 }

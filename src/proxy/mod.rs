@@ -40,7 +40,7 @@ use route::{NoRoute, Route};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -61,6 +61,8 @@ pub struct Shared {
     pub spiller: Spiller,
     /// To the recorder.
     pub events: mpsc::Sender<Event>,
+    /// Calls that found no place in the recorder's queue since it last looked.
+    pub unrecorded: Arc<AtomicU64>,
     /// Calls that end from now on were cut off by calltap.
     pub stopping: AtomicBool,
     /// Work that goes on without a client.
@@ -143,6 +145,13 @@ struct Call {
     waited_us: u64,
     /// The final bytes wait for the record.
     strict: bool,
+}
+
+impl Drop for Call {
+    /// A client that goes away early leaves a record too.
+    fn drop(&mut self) {
+        self.keep_head();
+    }
 }
 
 impl Proxy {
@@ -233,6 +242,7 @@ impl Proxy {
         let full = permit.is_none();
         if full {
             self.shared.metrics.capture_dropped("recorder_full");
+            self.shared.unrecorded.fetch_add(1, Ordering::Relaxed);
         }
         (Capture::begin(&self.shared, started, permit), full)
     }

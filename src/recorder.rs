@@ -1,0 +1,229 @@
+//! From finished exchanges to stored records, on a thread of its own.
+//!
+//! Invariant: every exchange that reaches the recorder becomes exactly one record, even when reading
+//! it panics.
+
+use crate::{
+    content,
+    interpret::{begun, interpret, started},
+    metrics::Metrics,
+    model::{Exchange, Head, Outcome, Record},
+    pricing::PriceBook,
+    proxy::{Captured, Event, Spiller},
+    redact::Redactor,
+    store::{Bodies, Entry, Started, Store},
+};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use std::{
+    collections::{HashMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{runtime::Handle, sync::mpsc, sync::oneshot};
+use uuid::Uuid;
+
+/// A call that ends sooner than this never stands in the journal: its record is as fast.
+const JOURNAL_AFTER: Duration = Duration::from_millis(25);
+/// Events taken from the queue at once.
+const BATCH: usize = 256;
+/// Pause while the store has no room.
+const STORE_FULL_PAUSE: Duration = Duration::from_millis(5);
+
+/// What the recorder works with; all of it is shared with others.
+#[derive(Debug)]
+pub struct Recorder {
+    /// Takes the records.
+    pub store: Store,
+    /// Prices.
+    pub book: Arc<ArcSwap<PriceBook>>,
+    /// Masks before anything is stored.
+    pub redactor: Arc<ArcSwap<Redactor>>,
+    /// Reads back what was spilled.
+    pub spiller: Spiller,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Whether calls are journalled before their end.
+    pub journal: bool,
+    /// Running calls.
+    pub running: Arc<Running>,
+    /// Calls that found no place in the queue since the last look.
+    pub unrecorded: Arc<AtomicU64>,
+}
+
+/// Calls that are on their way, for whoever wants to look.
+#[derive(Debug, Default)]
+pub struct Running(Mutex<HashMap<Uuid, Arc<Head>>>);
+
+impl Running {
+    /// The heads of running calls.
+    pub fn heads(&self) -> Vec<Arc<Head>> {
+        self.0.lock().map(|running| running.values().cloned().collect()).unwrap_or_default()
+    }
+}
+
+impl Recorder {
+    /// Works until the last sender of `events` is gone, then returns. Blocks.
+    pub fn run(self, mut events: mpsc::Receiver<Event>, runtime: &Handle) {
+        let mut young: VecDeque<(Instant, Arc<Head>)> = VecDeque::new();
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let wait = if young.is_empty() { Duration::from_secs(1) } else { JOURNAL_AFTER };
+            let taken = runtime.block_on(async {
+                tokio::time::timeout(wait, events.recv_many(&mut batch, BATCH)).await
+            });
+            if taken == Ok(0) {
+                break;
+            }
+            for event in batch.drain(..) {
+                match event {
+                    Event::Started(head) => {
+                        if let Ok(mut running) = self.running.0.lock() {
+                            running.insert(head.id, Arc::clone(&head));
+                        }
+                        young.push_back((Instant::now(), head));
+                    }
+                    Event::Ended(captured) => self.record(*captured),
+                }
+            }
+            self.write_journal(&mut young);
+            for _ in 0..self.unrecorded.swap(0, Ordering::Relaxed) {
+                self.store.count_dropped("recorder_full");
+            }
+        }
+    }
+
+    /// Calls that have been running for a while are known to the store from now on.
+    fn write_journal(&self, young: &mut VecDeque<(Instant, Arc<Head>)>) {
+        let mut due = Vec::new();
+        while young.front().is_some_and(|(since, _)| since.elapsed() >= JOURNAL_AFTER) {
+            let Some((_, head)) = young.pop_front() else { break };
+            let runs =
+                self.running.0.lock().is_ok_and(|running| running.contains_key(&head.id));
+            if runs && self.journal {
+                due.push(self.journal_entry(&head));
+            }
+        }
+        if !due.is_empty() {
+            self.store.journal(due);
+        }
+    }
+
+    fn journal_entry(&self, head: &Head) -> Started {
+        let record = catch_unwind(AssertUnwindSafe(|| started(head))).unwrap_or_else(|_| begun(head));
+        let redactor = self.redactor.load();
+        let request = head.request.clone().filter(|_| head.keep_content);
+        let request = request.map(|body| match redactor.redact(&body) {
+            Some((masked, _)) => Bytes::from(masked),
+            None => body,
+        });
+        Started { record: mask(record, &redactor), request }
+    }
+
+    fn record(&self, captured: Captured) {
+        let Some((exchange, done)) = captured.into_exchange(|id| self.spiller.read_back(id)) else {
+            return;
+        };
+        if let Ok(mut running) = self.running.0.lock() {
+            running.remove(&exchange.head.id);
+        }
+        let head = Arc::clone(&exchange.head);
+        let read = catch_unwind(AssertUnwindSafe(|| self.read(exchange)));
+        let (record, bodies) = read.unwrap_or_else(|_| {
+            self.metrics.capture_dropped("capture_error");
+            tracing::error!(call.id = %head.id, "a call could not be read; its record is bare");
+            let mut record = begun(&head);
+            record.notes.push("capture_error: the call could not be read".to_owned());
+            (record, None)
+        });
+        self.metrics.recorded(&record);
+        log(&record);
+        self.append(Entry { record, bodies }, done);
+    }
+
+    fn read(&self, exchange: Exchange) -> (Record, Option<Bodies>) {
+        let book = self.book.load();
+        let (record, bodies) = interpret(exchange, &book);
+        let redactor = self.redactor.load();
+        let mut record = mask(record, &redactor);
+        let bodies = bodies.map(|bodies| mask_bodies(bodies, &mut record, &redactor));
+        (record, bodies)
+    }
+
+    /// The store bounds what waits in it; what has no room there yet waits here.
+    fn append(&self, entry: Entry, done: Option<oneshot::Sender<Result<i64, String>>>) {
+        // A strict client waits: it is told at once what becomes of its record.
+        while done.is_none() && !self.store.has_room() {
+            std::thread::sleep(STORE_FULL_PAUSE);
+        }
+        self.store.append(entry, done);
+    }
+}
+
+/// The record with every match masked, wherever it stood.
+fn mask(record: Record, redactor: &Redactor) -> Record {
+    let Ok(json) = serde_json::to_vec(&record) else { return record };
+    let Some((masked, kinds)) = redactor.redact(&json) else { return record };
+    match serde_json::from_slice::<Record>(&masked) {
+        Ok(mut masked) => {
+            masked.notes.push(format!("redacted: {}", kinds.join(", ")));
+            masked
+        }
+        Err(_) => {
+            let mut bare = record;
+            bare.tags = crate::model::Tags::default();
+            bare.parameters.clear();
+            bare.error = None;
+            bare.headers = crate::model::Headers::default();
+            bare.notes = vec!["redacted: metadata could not be masked and was left out".to_owned()];
+            bare
+        }
+    }
+}
+
+fn mask_bodies(mut bodies: Bodies, record: &mut Record, redactor: &Redactor) -> Bodies {
+    if let Some((masked, kinds)) = redactor.redact(&bodies.request.kept) {
+        // Positions have moved; the member was read long ago.
+        let without_member = bodies.member.take().and_then(|cut| {
+            let kept = &bodies.request.kept;
+            let rest = [kept.get(..cut.start)?, kept.get(cut.end..)?].concat();
+            Some(redactor.redact(&rest).map_or(rest, |(masked, _)| masked))
+        });
+        bodies.request.kept = without_member.unwrap_or(masked).into();
+        record.notes.push(format!("request redacted: {}", kinds.join(", ")));
+    }
+    let encoding =
+        record.headers.response.iter().position(|(name, _)| name == "content-encoding");
+    let decoded = encoding.and_then(|at| record.headers.response.get(at)).map(|(_, encoding)| {
+        content::decode(Some(encoding), &bodies.response.kept, std::iter::empty()).bytes
+    });
+    let plain = decoded.as_ref().unwrap_or(&bodies.response.kept);
+    if let Some((masked, kinds)) = redactor.redact(plain) {
+        bodies.response.kept = masked.into();
+        if let Some(at) = encoding {
+            record.headers.response.remove(at);
+        }
+        record.notes.push(format!("response redacted: {}", kinds.join(", ")));
+    }
+    bodies
+}
+
+/// One line a call.
+fn log(record: &Record) {
+    let model = record.model.served.as_deref().or(record.model.requested.as_deref());
+    let text = if record.outcome == Outcome::Completed { "call completed" } else { "call ended" };
+    tracing::info!(
+        id = %record.id,
+        outcome = record.outcome.as_str(),
+        status = record.status,
+        upstream = record.upstream,
+        endpoint = record.endpoint.as_str(),
+        model,
+        latency_ms = record.timing.latency_ms,
+        "{text}"
+    );
+}

@@ -1,0 +1,134 @@
+//! Listeners: connections with limits and timers, and their orderly end.
+
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+/// Largest head of an HTTP/1 request, in bytes; beyond it the answer is 431.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Most header lines of a request.
+const HEADER_LINES_MAX: usize = 100;
+/// Streams of one HTTP/2 connection at once.
+const H2_STREAMS_MAX: u32 = 128;
+/// Pause after the system refused another connection (out of descriptors).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Limits of a listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Longest wait for a request head.
+    pub header_timeout: Duration,
+    /// Most connections at once.
+    pub connections: usize,
+    /// Longest wait for running calls once told to stop.
+    pub grace: Duration,
+}
+
+/// Opens a port.
+///
+/// # Errors
+/// A sentence that says which address and why.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => "; is another calltap running? choose another with --listen",
+            io::ErrorKind::PermissionDenied => "; ports below 1024 need rights",
+            _ => "",
+        };
+        format!("cannot listen on {address}: {error}{hint}")
+    })
+}
+
+/// Serves until `stop` turns to `true`, then lets running calls finish within the grace. `false`
+/// means that some had to be cut off: `cut` was called before.
+pub async fn serve<S, F>(
+    listener: TcpListener,
+    limits: Limits,
+    mut stop: watch::Receiver<bool>,
+    cut: impl FnOnce(),
+    service: S,
+) -> bool
+where
+    S: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let builder = Arc::new(builder(limits));
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    loop {
+        // One more than fits waits in the system's queue, unaccepted.
+        let accepted = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            place = Arc::clone(&places).acquire_owned() => {
+                tokio::select! {
+                    _ = stop.wait_for(|stop| *stop) => break,
+                    accepted = listener.accept() => accepted.map(|(stream, _)| (stream, place)),
+                }
+            }
+        };
+        while connections.try_join_next().is_some() {}
+        let (stream, place) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        prepare(&stream);
+        let service = service.clone();
+        let service = service_fn(move |request| {
+            let answer = service(request);
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let connection = graceful.watch(connection.into_owned());
+        connections.spawn(async move {
+            // How a connection ends is told by the calls on it.
+            connection.await.ok();
+            drop(place);
+        });
+    }
+    drop(listener);
+    let finished = tokio::time::timeout(limits.grace, graceful.shutdown()).await.is_ok();
+    if !finished {
+        cut();
+    }
+    connections.shutdown().await;
+    finished
+}
+
+fn prepare(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+}
+
+fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADER_LINES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(H2_STREAMS_MAX)
+        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+        .keep_alive_interval(Duration::from_secs(30))
+        .adaptive_window(true);
+    builder
+}
