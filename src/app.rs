@@ -1,7 +1,42 @@
 //! Builds everything, starts it, stops it in order.
 
-use crate::config::Config;
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use crate::{
+    api,
+    config::Config,
+    interpret::begun,
+    metrics::Metrics,
+    pricing::PriceBook,
+    proxy::{Budget, Fingerprints, Proxy, ProxyError, Settings, Shared, Spiller},
+    recorder::{Recorder, Running},
+    redact::Redactor,
+    server::{self, Limits, Stop},
+    store::Store,
+};
+use arc_swap::ArcSwap;
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+/// Calls that may be running or waiting for the recorder at once.
+const CALLS_MAX: usize = 65_536;
+/// Longest wait, after the last call, for work that goes on without a client.
+const TASKS_GRACE: Duration = Duration::from_secs(1);
 
 /// What `serve` starts with.
 pub struct Setup {
@@ -46,10 +81,343 @@ pub enum AppError {
     Store(#[from] crate::store::StoreError),
 }
 
+/// Everything that runs.
+struct App {
+    proxy: Arc<Proxy>,
+    shared: Arc<Shared>,
+    store: Store,
+    book: Arc<ArcSwap<PriceBook>>,
+    redactor: Arc<ArcSwap<Redactor>>,
+    config: Arc<ArcSwap<Config>>,
+    running: Arc<Running>,
+    draining: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
 /// Serves until SIGTERM or SIGINT; a second signal ends it at once.
 ///
 /// # Errors
 /// [`AppError`] when it cannot start.
-pub async fn run(_setup: Setup, _on_ready: impl FnOnce(&Ready)) -> Result<(), AppError> {
-    Err(AppError::Unavailable("not built".into()))
+pub async fn run(setup: Setup, on_ready: impl FnOnce(&Ready)) -> Result<(), AppError> {
+    let app = App::build(&setup)?;
+    let config = app.config.load_full();
+    let listener = server::bind(config.server.listen).await.map_err(AppError::Unavailable)?;
+    let admin = match config.server.admin_listen {
+        Some(address) => Some(server::bind(address).await.map_err(AppError::Unavailable)?),
+        None => None,
+    };
+    on_ready(&app.ready(&listener, admin.as_ref())?);
+    app.serve(&setup, listener, admin).await;
+    tokio::task::spawn_blocking(move || app.stop()).await.ok();
+    Ok(())
+}
+
+impl App {
+    fn build(setup: &Setup) -> Result<Self, AppError> {
+        let config = setup.config.clone();
+        let settings = Settings::new(&config).map_err(AppError::Config)?;
+        let book = PriceBook::load(config.pricing.dir.as_deref()).map_err(AppError::Config)?;
+        let redactor = Redactor::new(&config.capture.redact).map_err(AppError::Config)?;
+        let store = Store::open(&setup.data_dir, &config.store)?;
+        let fingerprints =
+            Fingerprints::open(&setup.data_dir).map_err(crate::store::StoreError::Io)?;
+        let (spiller, spill_thread) =
+            Spiller::start(&setup.data_dir).map_err(crate::store::StoreError::Io)?;
+        let (book, redactor) =
+            (Arc::new(ArcSwap::from_pointee(book)), Arc::new(ArcSwap::from_pointee(redactor)));
+        let (metrics, running) = (Arc::new(Metrics::default()), Arc::new(Running::default()));
+        let (events, inbox) = mpsc::channel(CALLS_MAX);
+        let unrecorded = Arc::new(AtomicU64::new(0));
+        let recorder = Recorder {
+            store: store.clone(),
+            book: Arc::clone(&book),
+            redactor: Arc::clone(&redactor),
+            spiller: spiller.clone(),
+            metrics: Arc::clone(&metrics),
+            journal: config.store.journal_start,
+            running: Arc::clone(&running),
+            unrecorded: Arc::clone(&unrecorded),
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let recorder_thread = std::thread::Builder::new()
+            .name("recorder".into())
+            .spawn(move || recorder.run(inbox, &runtime))
+            .map_err(crate::store::StoreError::Io)?;
+        let shared = Arc::new(Shared {
+            metrics,
+            budget: Arc::new(Budget::new(config.capture.max_memory.0)),
+            body_cap: AtomicU64::new(config.capture.max_body.0),
+            spiller,
+            events,
+            unrecorded,
+            stopping: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
+        });
+        let health = store.clone();
+        let proxy = Proxy::new(settings, Arc::clone(&shared), fingerprints, move || {
+            health.health().trouble
+        });
+        Ok(Self {
+            proxy: Arc::new(proxy),
+            shared,
+            store,
+            book,
+            redactor,
+            config: Arc::new(ArcSwap::from_pointee(config)),
+            running,
+            draining: Arc::default(),
+            threads: vec![recorder_thread, spill_thread],
+        })
+    }
+
+    fn ready(
+        &self,
+        listener: &TcpListener,
+        admin: Option<&TcpListener>,
+    ) -> Result<Ready, AppError> {
+        let io = |error| AppError::Store(crate::store::StoreError::Io(error));
+        let listen = listener.local_addr().map_err(io)?;
+        let admin = admin.map_or(Ok(listen), TcpListener::local_addr).map_err(io)?;
+        let settings = self.proxy.settings();
+        let upstream = settings.upstreams.default();
+        Ok(Ready {
+            listen,
+            admin,
+            store: self.store.reader()?.info()?,
+            upstream: (upstream.name.to_string(), upstream.base_url.clone()),
+        })
+    }
+}
+
+impl App {
+    async fn serve(&self, setup: &Setup, listener: TcpListener, admin: Option<TcpListener>) {
+        let config = self.config.load_full();
+        let limits = Limits {
+            header_timeout: config.server.header_timeout.0,
+            connections: config.server.max_connections,
+            grace: config.server.shutdown_grace.0,
+        };
+        let (stop, stopped) = watch::channel(Stop::No);
+        let router = match self.router(&listener, admin.as_ref()) {
+            Ok(router) => router,
+            Err(error) => return tracing::error!(%error, "the store cannot be read"),
+        };
+        let on_cut = || self.shared.stopping.store(true, Ordering::Relaxed);
+        let main = server::serve(
+            listener,
+            limits,
+            stopped.clone(),
+            on_cut,
+            self.service(admin.is_none().then(|| router.clone())),
+        );
+        let admin = async {
+            if let Some(admin) = admin {
+                server::serve(admin, limits, stopped.clone(), || {}, api_only(router)).await;
+            }
+        };
+        let mut hurry = stopped.clone();
+        let serving = async {
+            tokio::join!(main, admin);
+            self.shared.tasks.close();
+            tokio::select! {
+                _ = tokio::time::timeout(limits.grace.max(TASKS_GRACE), self.shared.tasks.wait()) => {}
+                _ = hurry.wait_for(|stop| *stop == Stop::Now) => {}
+            }
+            self.shared.stopping.store(true, Ordering::Relaxed);
+        };
+        tokio::select! {
+            () = serving => {}
+            () = self.follow_signals(setup, &stop) => {}
+        }
+    }
+
+    /// Calls, and with `router` also dashboard, API and operations.
+    fn service(
+        &self,
+        router: Option<axum::Router>,
+    ) -> impl Fn(Request<Incoming>) -> Answer + Clone + Send + 'static {
+        let (proxy, config) = (Arc::clone(&self.proxy), Arc::clone(&self.config));
+        move |request| {
+            let (proxy, config, router) = (Arc::clone(&proxy), Arc::clone(&config), router.clone());
+            Box::pin(async move {
+                match router {
+                    Some(router) if api::is_reserved(request.uri().path()) => {
+                        call_router(router, request).await
+                    }
+                    _ => {
+                        let doors = doors(&config.load());
+                        let foreign = api::foreign_origin(request.headers(), &doors);
+                        let refusal = foreign.then(|| {
+                            ProxyError::forbidden(
+                                "the call comes from a web page of another origin; \
+                                 name it in server.allowed_origins to allow it",
+                            )
+                        });
+                        proxy.forward(request, refusal).await
+                    }
+                }
+            })
+        }
+    }
+
+    fn router(
+        &self,
+        listener: &TcpListener,
+        admin: Option<&TcpListener>,
+    ) -> Result<axum::Router, AppError> {
+        let ready = self.ready(listener, admin)?;
+        tracing::debug!(listen = %ready.listen, admin = %ready.admin, "listening");
+        let (config, running) = (Arc::clone(&self.config), Arc::clone(&self.running));
+        let (store, draining) = (self.store.clone(), Arc::clone(&self.draining));
+        Ok(api::router(api::Context {
+            reader: self.store.reader()?,
+            committed: self.store.committed(),
+            inflight: Arc::new(move || {
+                let rows = running.heads();
+                rows.iter().filter_map(|head| serde_json::to_value(begun(head)).ok()).collect()
+            }),
+            ready: Arc::new(move || readiness(&store, &draining)),
+            metrics: Arc::clone(&self.shared.metrics),
+            settings: Arc::new(move || doors(&config.load())),
+            version: env!("CARGO_PKG_VERSION"),
+        }))
+    }
+
+    /// Returns once a second signal asked for an end at once and the calls were cut.
+    async fn follow_signals(&self, setup: &Setup, stop: &watch::Sender<Stop>) {
+        let mut asked = 0;
+        loop {
+            match next_signal().await {
+                Signal::Reload => self.reload(setup),
+                Signal::Stop if asked == 0 => {
+                    asked = 1;
+                    self.draining.store(true, Ordering::Relaxed);
+                    tracing::info!(
+                        "stopping: running calls may finish; a second signal cuts them off"
+                    );
+                    stop.send_replace(Stop::Drain);
+                }
+                Signal::Stop => {
+                    tracing::warn!("stopping at once");
+                    stop.send_replace(Stop::Now);
+                }
+            }
+        }
+    }
+
+    /// Swaps the configuration in whole, or keeps the old one.
+    fn reload(&self, setup: &Setup) {
+        let loaded = (setup.reload)().and_then(|config| {
+            let settings = Settings::new(&config)?;
+            let book = PriceBook::load(config.pricing.dir.as_deref())?;
+            let redactor = Redactor::new(&config.capture.redact)?;
+            Ok((config, settings, book, redactor))
+        });
+        self.shared.metrics.config_reloaded(loaded.is_ok());
+        match loaded {
+            Ok((config, settings, book, redactor)) => {
+                self.proxy.reload(settings);
+                self.book.store(Arc::new(book));
+                self.redactor.store(Arc::new(redactor));
+                self.shared.budget.set_max(config.capture.max_memory.0);
+                self.shared.body_cap.store(config.capture.max_body.0, Ordering::Relaxed);
+                self.config.store(Arc::new(config));
+                tracing::info!(
+                    "configuration reloaded; listeners and store keep what they started with"
+                );
+            }
+            Err(error) => {
+                tracing::error!(%error, "configuration not reloaded; the old one stays");
+            }
+        }
+    }
+
+    /// No call runs any more: the recorder ends with its last sender, then the store closes. Blocks.
+    fn stop(self) {
+        let Self { proxy, shared, store, threads, .. } = self;
+        drop(proxy);
+        drop(shared);
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker thread panicked");
+            }
+        }
+        store.close();
+    }
+}
+
+type Answer = std::pin::Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+fn api_only(router: axum::Router) -> impl Fn(Request<Incoming>) -> Answer + Clone + Send + 'static {
+    move |request| {
+        let router = router.clone();
+        Box::pin(call_router(router, request))
+    }
+}
+
+async fn call_router(router: axum::Router, request: Request<Incoming>) -> Response<Body> {
+    match router.oneshot(request.map(Body::new)).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+fn doors(config: &Config) -> api::Doors {
+    let listen = config.server.admin_listen.unwrap_or(config.server.listen);
+    api::Doors {
+        admin_token: config.auth.admin_token.clone(),
+        loopback: listen.ip().is_loopback(),
+        allowed_origins: config.server.allowed_origins.clone(),
+    }
+}
+
+fn readiness(store: &Store, draining: &AtomicBool) -> api::Readiness {
+    let trouble = store.health().trouble;
+    let draining = draining.load(Ordering::Relaxed);
+    api::Readiness {
+        checks: vec![
+            api::Check {
+                name: "store",
+                ok: trouble.is_none(),
+                detail: trouble.unwrap_or_else(|| "writable".to_owned()),
+            },
+            api::Check {
+                name: "serving",
+                ok: !draining,
+                detail: if draining { "draining" } else { "accepting calls" }.to_owned(),
+            },
+        ],
+    }
+}
+
+enum Signal {
+    Stop,
+    Reload,
+}
+
+#[cfg(unix)]
+async fn next_signal() -> Signal {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind);
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (
+        listen(SignalKind::terminate()),
+        listen(SignalKind::interrupt()),
+        listen(SignalKind::hangup()),
+    ) else {
+        // Without signals the process can still be killed, and nothing durable is lost.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => Signal::Stop,
+        _ = interrupt.recv() => Signal::Stop,
+        _ = hangup.recv() => Signal::Reload,
+    }
+}
+
+#[cfg(not(unix))]
+async fn next_signal() -> Signal {
+    if tokio::signal::ctrl_c().await.is_err() {
+        return std::future::pending().await;
+    }
+    Signal::Stop
 }

@@ -14,6 +14,10 @@ pub struct Decoded {
 }
 
 /// Decodes.
-pub fn decode(_encoding: Option<&str>, raw: &Bytes, _chunk_lens: impl Iterator<Item = u64>) -> Decoded {
+pub fn decode(
+    _encoding: Option<&str>,
+    raw: &Bytes,
+    _chunk_lens: impl Iterator<Item = u64>,
+) -> Decoded {
     Decoded { bytes: raw.clone(), ..Decoded::default() }
 }

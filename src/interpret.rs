@@ -16,17 +16,28 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 
-/// The record of a finished call, without `request` and `response`, and its raw bodies.
+/// A finished call, understood.
+#[derive(Debug)]
+pub struct Interpreted {
+    /// The record, without `request` and `response`.
+    pub record: Record,
+    /// The raw bodies, where content is kept.
+    pub bodies: Option<Bodies>,
+    /// What a stream adds up to: text that stands nowhere in one piece in the raw bytes.
+    pub reassembled: Option<Value>,
+}
+
+/// The record of a finished call, and its raw bodies.
 ///
 /// Never fails: what cannot be read is absent, with a note.
-pub fn interpret(exchange: Exchange, book: &PriceBook) -> (Record, Option<Bodies>) {
+pub fn interpret(exchange: &Exchange, book: &PriceBook) -> Interpreted {
     let head = exchange.head.clone();
     let chunks = &exchange.chunks;
     let decoded = decode(&exchange.response_headers, &exchange.response.kept, chunks);
     let request = decode(&head.request_headers, &exchange.request.kept, &ChunkLog::default());
     let request = without(&request.bytes, head.member.as_ref());
     let content_type = header(&exchange.response_headers, "content-type");
-    let meaning = codec::read(&Reading {
+    let mut meaning = codec::read(&Reading {
         endpoint: &head.endpoint,
         provider: &head.provider,
         method: &head.method,
@@ -38,25 +49,26 @@ pub fn interpret(exchange: Exchange, book: &PriceBook) -> (Record, Option<Bodies
     });
     let mut record = begun(&head);
     record.ended_at = after(head.started_at, exchange.ended_us);
-    record.outcome = outcome(&exchange, &meaning, &decoded);
+    record.outcome = outcome(exchange, &meaning, &decoded);
     record.status = exchange.status;
-    record.error = error(&exchange, &meaning, record.outcome);
+    record.error = error(exchange, &meaning, record.outcome);
     record.stream = meaning.stream;
-    record.timing = timing(&exchange, &meaning, &decoded);
-    record.bytes = sizes(&exchange);
+    record.timing = timing(exchange, &meaning, &decoded);
+    record.bytes = sizes(exchange);
     record.headers.response.clone_from(&exchange.response_headers);
-    record.notes = notes(&exchange, &meaning, &decoded);
+    record.notes = notes(exchange, &meaning, &decoded);
     let bodies = head.keep_content.then(|| Bodies {
         request: exchange.request.clone(),
         member: head.member.clone(),
         response: exchange.response.clone(),
         chunks: exchange.chunks.clone(),
     });
+    let reassembled = meaning.response.take().filter(|_| meaning.stream);
     add_meaning(&mut record, meaning, &head, book);
     if !head.keep_content {
         strip_content(&mut record);
     }
-    (record, bodies)
+    Interpreted { record, bodies, reassembled }
 }
 
 /// The record of a call that has only begun: as it stands if nothing more is ever heard of it.
@@ -189,7 +201,9 @@ fn outcome(exchange: &Exchange, meaning: &Meaning, decoded: &Decoded) -> Outcome
         End::ClientGone if client_has_all(exchange, meaning, decoded) => answered(status),
         End::ClientGone => Outcome::ClientAborted,
         // A break after the terminal event takes nothing from anybody.
-        End::UpstreamBroke(_) if meaning.stream && meaning.terminal_end.is_some() => answered(status),
+        End::UpstreamBroke(_) if meaning.stream && meaning.terminal_end.is_some() => {
+            answered(status)
+        }
         End::UpstreamBroke(_) => Outcome::UpstreamTruncated,
         End::Complete => match answered(status) {
             Outcome::Completed if meaning.stream && !meaning.terminal && ends_visibly(exchange) => {
@@ -213,8 +227,7 @@ fn client_has_all(exchange: &Exchange, meaning: &Meaning, decoded: &Decoded) -> 
     }
     let Ok(end) = usize::try_from(end) else { return false };
     let until = decoded.bytes.get(..end).unwrap_or(&decoded.bytes);
-    let wanted =
-        if exchange.head.usage_injected { len(&cut_all(until)) } else { len(until) };
+    let wanted = if exchange.head.usage_injected { len(&cut_all(until)) } else { len(until) };
     exchange.delivered >= wanted
 }
 
@@ -239,9 +252,10 @@ fn error(exchange: &Exchange, meaning: &Meaning, outcome: Outcome) -> Option<Cal
             Outcome::UpstreamTruncated => {
                 own("upstream", "no_terminal_event", "the stream ended without a terminal event")
             }
-            Outcome::ClientAborted => {
-                meaning.error.clone().or_else(|| own("client", "client_closed", "the client went away"))
-            }
+            Outcome::ClientAborted => meaning
+                .error
+                .clone()
+                .or_else(|| own("client", "client_closed", "the client went away")),
             _ => meaning.error.clone(),
         },
     }

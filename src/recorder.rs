@@ -5,16 +5,17 @@
 
 use crate::{
     content,
-    interpret::{begun, interpret, started},
+    interpret::{Interpreted, begun, interpret, started},
     metrics::Metrics,
-    model::{Exchange, Head, Outcome, Record},
+    model::{Exchange, Head, Headers, Outcome, Record, Tags},
     pricing::PriceBook,
-    proxy::{Captured, Event, Spiller},
+    proxy::{Captured, Event, Spiller, Waiter},
     redact::Redactor,
     store::{Bodies, Entry, Started, Store},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use serde_json::Value;
 use std::{
     collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -24,7 +25,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::{runtime::Handle, sync::mpsc, sync::oneshot};
+use tokio::{runtime::Handle, sync::mpsc};
 use uuid::Uuid;
 
 /// A call that ends sooner than this never stands in the journal: its record is as fast.
@@ -102,8 +103,7 @@ impl Recorder {
         let mut due = Vec::new();
         while young.front().is_some_and(|(since, _)| since.elapsed() >= JOURNAL_AFTER) {
             let Some((_, head)) = young.pop_front() else { break };
-            let runs =
-                self.running.0.lock().is_ok_and(|running| running.contains_key(&head.id));
+            let runs = self.running.0.lock().is_ok_and(|running| running.contains_key(&head.id));
             if runs && self.journal {
                 due.push(self.journal_entry(&head));
             }
@@ -114,7 +114,8 @@ impl Recorder {
     }
 
     fn journal_entry(&self, head: &Head) -> Started {
-        let record = catch_unwind(AssertUnwindSafe(|| started(head))).unwrap_or_else(|_| begun(head));
+        let record =
+            catch_unwind(AssertUnwindSafe(|| started(head))).unwrap_or_else(|_| begun(head));
         let redactor = self.redactor.load();
         let request = head.request.clone().filter(|_| head.keep_content);
         let request = request.map(|body| match redactor.redact(&body) {
@@ -132,7 +133,7 @@ impl Recorder {
             running.remove(&exchange.head.id);
         }
         let head = Arc::clone(&exchange.head);
-        let read = catch_unwind(AssertUnwindSafe(|| self.read(exchange)));
+        let read = catch_unwind(AssertUnwindSafe(|| self.read(&exchange)));
         let (record, bodies) = read.unwrap_or_else(|_| {
             self.metrics.capture_dropped("capture_error");
             tracing::error!(call.id = %head.id, "a call could not be read; its record is bare");
@@ -145,17 +146,21 @@ impl Recorder {
         self.append(Entry { record, bodies }, done);
     }
 
-    fn read(&self, exchange: Exchange) -> (Record, Option<Bodies>) {
+    fn read(&self, exchange: &Exchange) -> (Record, Option<Bodies>) {
         let book = self.book.load();
-        let (record, bodies) = interpret(exchange, &book);
+        let Interpreted { record, bodies, reassembled } = interpret(exchange, &book);
         let redactor = self.redactor.load();
         let mut record = mask(record, &redactor);
-        let bodies = bodies.map(|bodies| mask_bodies(bodies, &mut record, &redactor));
+        let bodies = bodies.map(|mut bodies| {
+            mask_request(&mut bodies, &mut record, &redactor);
+            mask_response(&mut bodies, &mut record, reassembled.as_ref(), &redactor);
+            bodies
+        });
         (record, bodies)
     }
 
     /// The store bounds what waits in it; what has no room there yet waits here.
-    fn append(&self, entry: Entry, done: Option<oneshot::Sender<Result<i64, String>>>) {
+    fn append(&self, entry: Entry, done: Option<Waiter>) {
         // A strict client waits: it is told at once what becomes of its record.
         while done.is_none() && !self.store.has_room() {
             std::thread::sleep(STORE_FULL_PAUSE);
@@ -168,48 +173,60 @@ impl Recorder {
 fn mask(record: Record, redactor: &Redactor) -> Record {
     let Ok(json) = serde_json::to_vec(&record) else { return record };
     let Some((masked, kinds)) = redactor.redact(&json) else { return record };
-    match serde_json::from_slice::<Record>(&masked) {
-        Ok(mut masked) => {
-            masked.notes.push(format!("redacted: {}", kinds.join(", ")));
-            masked
-        }
-        Err(_) => {
-            let mut bare = record;
-            bare.tags = crate::model::Tags::default();
-            bare.parameters.clear();
-            bare.error = None;
-            bare.headers = crate::model::Headers::default();
-            bare.notes = vec!["redacted: metadata could not be masked and was left out".to_owned()];
-            bare
-        }
+    if let Ok(mut masked) = serde_json::from_slice::<Record>(&masked) {
+        masked.notes.push(format!("redacted: {}", kinds.join(", ")));
+        return masked;
     }
+    let mut bare = record;
+    bare.tags = Tags::default();
+    bare.parameters.clear();
+    bare.error = None;
+    bare.headers = Headers::default();
+    bare.notes = vec!["redacted: metadata could not be masked and was left out".to_owned()];
+    bare
 }
 
-fn mask_bodies(mut bodies: Bodies, record: &mut Record, redactor: &Redactor) -> Bodies {
-    if let Some((masked, kinds)) = redactor.redact(&bodies.request.kept) {
-        // Positions have moved; the member was read long ago.
-        let without_member = bodies.member.take().and_then(|cut| {
-            let kept = &bodies.request.kept;
-            let rest = [kept.get(..cut.start)?, kept.get(cut.end..)?].concat();
-            Some(redactor.redact(&rest).map_or(rest, |(masked, _)| masked))
-        });
-        bodies.request.kept = without_member.unwrap_or(masked).into();
-        record.notes.push(format!("request redacted: {}", kinds.join(", ")));
-    }
-    let encoding =
-        record.headers.response.iter().position(|(name, _)| name == "content-encoding");
-    let decoded = encoding.and_then(|at| record.headers.response.get(at)).map(|(_, encoding)| {
+fn mask_request(bodies: &mut Bodies, record: &mut Record, redactor: &Redactor) {
+    let Some((masked, kinds)) = redactor.redact(&bodies.request.kept) else { return };
+    // Positions have moved; the member was read long ago and can go.
+    let without_member = bodies.member.take().and_then(|cut| {
+        let kept = &bodies.request.kept;
+        let rest = [kept.get(..cut.start)?, kept.get(cut.end..)?].concat();
+        Some(redactor.redact(&rest).map_or(rest, |(masked, _)| masked))
+    });
+    bodies.request.kept = without_member.unwrap_or(masked).into();
+    record.notes.push(format!("request redacted: {}", kinds.join(", ")));
+}
+
+/// Masks the response as it stands. Where a stream hides a match across its events, what it adds up
+/// to takes the place of the raw bytes.
+fn mask_response(
+    bodies: &mut Bodies,
+    record: &mut Record,
+    reassembled: Option<&Value>,
+    redactor: &Redactor,
+) {
+    let headers = &mut record.headers.response;
+    let encoding = headers.iter().position(|(name, _)| name == "content-encoding");
+    let decoded = encoding.and_then(|at| headers.get(at)).map(|(_, encoding)| {
         content::decode(Some(encoding), &bodies.response.kept, std::iter::empty()).bytes
     });
-    let plain = decoded.as_ref().unwrap_or(&bodies.response.kept);
-    if let Some((masked, kinds)) = redactor.redact(plain) {
-        bodies.response.kept = masked.into();
-        if let Some(at) = encoding {
-            record.headers.response.remove(at);
-        }
-        record.notes.push(format!("response redacted: {}", kinds.join(", ")));
-    }
-    bodies
+    let whole = reassembled
+        .and_then(|value| serde_json::to_vec(value).ok())
+        .and_then(|json| redactor.redact(&json));
+    let (masked, kinds) = if let Some(masked) = whole {
+        headers.retain(|(name, _)| name != "content-type");
+        headers.push(("content-type".to_owned(), "application/json".to_owned()));
+        masked
+    } else if let Some(masked) = redactor.redact(decoded.as_ref().unwrap_or(&bodies.response.kept))
+    {
+        masked
+    } else {
+        return;
+    };
+    bodies.response.kept = masked.into();
+    headers.retain(|(name, _)| name != "content-encoding");
+    record.notes.push(format!("response redacted: {}", kinds.join(", ")));
 }
 
 /// One line a call.

@@ -41,7 +41,9 @@ pub struct Limits {
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| {
         let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => "; is another calltap running? choose another with --listen",
+            io::ErrorKind::AddrInUse => {
+                "; is another calltap running? choose another with --listen"
+            }
             io::ErrorKind::PermissionDenied => "; ports below 1024 need rights",
             _ => "",
         };
@@ -49,16 +51,27 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     })
 }
 
-/// Serves until `stop` turns to `true`, then lets running calls finish within the grace. `false`
-/// means that some had to be cut off: `cut` was called before.
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stop {
+    /// Serve.
+    #[default]
+    No,
+    /// Take nothing new, finish what runs.
+    Drain,
+    /// At once.
+    Now,
+}
+
+/// Serves until told to stop, then lets running calls finish within the grace. Before any is cut off,
+/// `cut` is called.
 pub async fn serve<S, F>(
     listener: TcpListener,
     limits: Limits,
-    mut stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<Stop>,
     cut: impl FnOnce(),
     service: S,
-) -> bool
-where
+) where
     S: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
@@ -68,14 +81,13 @@ where
     let mut connections = JoinSet::new();
     loop {
         // One more than fits waits in the system's queue, unaccepted.
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            listener.accept().await.map(|(stream, _)| (stream, place))
+        };
         let accepted = tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => break,
-            place = Arc::clone(&places).acquire_owned() => {
-                tokio::select! {
-                    _ = stop.wait_for(|stop| *stop) => break,
-                    accepted = listener.accept() => accepted.map(|(stream, _)| (stream, place)),
-                }
-            }
+            _ = stop.wait_for(|stop| *stop != Stop::No) => break,
+            accepted = next => accepted,
         };
         while connections.try_join_next().is_some() {}
         let (stream, place) = match accepted {
@@ -101,12 +113,14 @@ where
         });
     }
     drop(listener);
-    let finished = tokio::time::timeout(limits.grace, graceful.shutdown()).await.is_ok();
+    let finished = tokio::select! {
+        finished = tokio::time::timeout(limits.grace, graceful.shutdown()) => finished.is_ok(),
+        _ = stop.wait_for(|stop| *stop == Stop::Now) => false,
+    };
     if !finished {
         cut();
     }
     connections.shutdown().await;
-    finished
 }
 
 fn prepare(stream: &TcpStream) {

@@ -25,7 +25,9 @@ pub enum Event {
     Ended(Box<Captured>),
 }
 
-/// Fires once the record of a call is durable, or says why it is not.
+/// Told the `seq` of a call's record once it is durable, or why it is not.
+pub type Waiter = oneshot::Sender<Result<i64, String>>;
+/// The other end of a [`Waiter`].
 pub type Durable = oneshot::Receiver<Result<i64, String>>;
 
 /// Watches one call.
@@ -59,7 +61,11 @@ struct Open {
 
 impl Capture {
     /// Starts to watch a call. Without a `permit` the call is forwarded but not recorded.
-    pub fn begin(shared: &Arc<Shared>, started: Instant, permit: Option<OwnedPermit<Event>>) -> Self {
+    pub fn begin(
+        shared: &Arc<Shared>,
+        started: Instant,
+        permit: Option<OwnedPermit<Event>>,
+    ) -> Self {
         shared.metrics.call_started();
         let cap = shared.body_cap.load(Ordering::Relaxed);
         let open = Open {
@@ -192,7 +198,7 @@ impl Capture {
         self.finish(end, Some(done)).then_some(wait)
     }
 
-    fn finish(&mut self, end: End, done: Option<oneshot::Sender<Result<i64, String>>>) -> bool {
+    fn finish(&mut self, end: End, done: Option<Waiter>) -> bool {
         let Some(open) = self.open.take() else { return false };
         self.shared.metrics.call_ended();
         let Open { permit: Some(permit), .. } = *open else { return false };
@@ -302,7 +308,7 @@ pub struct Captured {
     exchange: Option<Exchange>,
     request: Taped,
     response: Taped,
-    done: Option<oneshot::Sender<Result<i64, String>>>,
+    done: Option<Waiter>,
     permit: Option<OwnedPermit<Event>>,
 }
 
@@ -334,7 +340,7 @@ impl Captured {
     pub fn into_exchange(
         self,
         read_back: impl Fn(SpillId) -> Vec<u8>,
-    ) -> Option<(Exchange, Option<oneshot::Sender<Result<i64, String>>>)> {
+    ) -> Option<(Exchange, Option<Waiter>)> {
         let mut exchange = self.exchange?;
         for (taped, body, name) in [
             (self.request, &mut exchange.request, "request"),

@@ -146,7 +146,8 @@ fn kept(headers: &HeaderMap, list: &[&str]) -> Vec<(String, String)> {
 }
 
 fn is_listed(name: &str, list: &[&str]) -> bool {
-    list.iter().any(|entry| if entry.ends_with('-') { name.starts_with(entry) } else { name == *entry })
+    list.iter()
+        .any(|entry| if entry.ends_with('-') { name.starts_with(entry) } else { name == *entry })
 }
 
 /// Query parameters whose values may be kept; all other values are masked.

@@ -220,7 +220,11 @@ mod tests {
         Keys::new(&config).unwrap()
     }
 
-    fn admit(keys: &Keys, headers: &mut HeaderMap, own: Option<&str>) -> Result<Caller, &'static str> {
+    fn admit(
+        keys: &Keys,
+        headers: &mut HeaderMap,
+        own: Option<&str>,
+    ) -> Result<Caller, &'static str> {
         let dir = tempfile::tempdir().unwrap();
         keys.admit(headers, own, false, &Fingerprints::open(dir.path()).unwrap())
     }

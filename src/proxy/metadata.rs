@@ -81,7 +81,7 @@ impl Labels {
 
     fn warn(&mut self, name: &str, set: Result<(), String>) {
         if let Err(why) = set {
-            let name: String = name.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
+            let name: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
             self.warnings.push(format!("{name}: {why}"));
         }
     }
@@ -137,11 +137,9 @@ impl Labels {
             ("context", value) => put_value(&mut self.tags.context, value),
             ("expected", value) => put_value(&mut self.tags.expected, value),
             ("user-query", Value::String(text)) => put_text(&mut self.tags.user_query, &text),
-            ("meta" | "metadata", Value::Object(entries)) => {
-                entries.into_iter().try_for_each(|(name, value)| {
-                    insert(&mut self.tags.metadata, &name, value)
-                })
-            }
+            ("meta" | "metadata", Value::Object(entries)) => entries
+                .into_iter()
+                .try_for_each(|(name, value)| insert(&mut self.tags.metadata, &name, value)),
             ("inputs" | "vars" | "var", Value::Object(entries)) => entries
                 .into_iter()
                 .try_for_each(|(name, value)| insert(&mut self.tags.inputs, &name, value)),
@@ -261,9 +259,9 @@ pub fn trace(headers: &HeaderMap) -> Trace {
                 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
                 && text.bytes().any(|b| b != b'0')
         };
-        (version.len() == 2 && version != "ff" && hex(trace_id, 32) && hex(parent_id, 16)).then(|| {
-            Trace { trace_id: Some(trace_id.to_owned()), parent_id: Some(parent_id.to_owned()) }
-        })
+        (version.len() == 2 && version != "ff" && hex(trace_id, 32) && hex(parent_id, 16)).then(
+            || Trace { trace_id: Some(trace_id.to_owned()), parent_id: Some(parent_id.to_owned()) },
+        )
     };
     parse().unwrap_or_default()
 }
@@ -284,14 +282,20 @@ mod tests {
     #[test]
     fn headers_win_over_path_and_path_over_member() {
         let mut labels = read(
-            &[("x-calltap-prompt", b"from-header"), ("x-calltap-meta-Order".to_lowercase().leak(), b"1")],
+            &[
+                ("x-calltap-prompt", b"from-header"),
+                ("x-calltap-meta-Order".to_lowercase().leak(), b"1"),
+            ],
             &[("prompt", "from-path"), ("session", "s1")],
         );
         labels.read_member(br#"{"prompt":"m","session":"m","env":"prod","metadata":{"Order":2,"b":{"c":1.50}},"context":["x"],"tags":["a","b"],"var":{"name":"Ann"}}"#);
         assert_eq!(labels.tags.prompt.as_deref(), Some("from-header"));
         assert_eq!(labels.tags.session.as_deref(), Some("s1"));
         assert_eq!(labels.tags.environment.as_deref(), Some("prod"));
-        assert_eq!(Value::from(labels.tags.metadata).to_string(), r#"{"order":"1","b":{"c":1.50}}"#);
+        assert_eq!(
+            Value::from(labels.tags.metadata).to_string(),
+            r#"{"order":"1","b":{"c":1.50}}"#
+        );
         assert_eq!(labels.tags.labels, ["a", "b"]);
         assert_eq!(labels.tags.inputs.get("name"), Some(&Value::from("Ann")));
         assert!(labels.warnings.is_empty());
@@ -333,7 +337,12 @@ mod tests {
 
     #[test]
     fn only_well_formed_trace_context_is_read() {
-        let of = |text: &str| trace(&HeaderMap::from_iter([(HeaderName::from_static("traceparent"), text.parse().unwrap())]));
+        let of = |text: &str| {
+            trace(&HeaderMap::from_iter([(
+                HeaderName::from_static("traceparent"),
+                text.parse().unwrap(),
+            )]))
+        };
         let good = of("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
         assert_eq!(good.parent_id.as_deref(), Some("00f067aa0ba902b7"));
         assert_eq!(of("00-00000000000000000000000000000000-00f067aa0ba902b7-01"), Trace::default());

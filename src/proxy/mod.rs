@@ -17,7 +17,7 @@ mod tape;
 mod tunnel;
 mod upstream;
 
-pub use capture::{Capture, Captured, Durable, Event};
+pub use capture::{Capture, Captured, Durable, Event, Waiter};
 pub use error::{ProxyError, Retry};
 pub use keys::{Fingerprints, Keys};
 pub use spill::Spiller;
@@ -27,7 +27,7 @@ pub use upstream::{Upstream, Upstreams};
 use crate::{
     config::{Config, Content, Durability, OnDisconnect},
     metrics::Metrics,
-    model::{Endpoint, End, Head, Timestamp},
+    model::{End, Endpoint, Head, Timestamp},
 };
 use arc_swap::ArcSwap;
 use axum::body::Body;
@@ -274,7 +274,7 @@ impl Proxy {
         call.head.request_headers = headers::kept_of_request(&parts.headers);
         call.head.client = request::client(&parts.headers);
         call.head.trace = metadata::trace(&parts.headers);
-        let route = self.route(settings, call, &parts)?;
+        let route = Self::route(settings, call, &parts)?;
         self.admit_caller(settings, call, &mut parts, &route)?;
         self.guard_against_loops(&mut parts.headers)?;
         let upgrade = tunnel::take_upgrade(&mut parts);
@@ -296,10 +296,9 @@ impl Proxy {
         answer::pass_on(&self.shared, call, &route, answer).await
     }
 
-    fn route(&self, settings: &Settings, call: &mut Call, parts: &Parts) -> Result<Route, Failure> {
+    fn route(settings: &Settings, call: &mut Call, parts: &Parts) -> Result<Route, Failure> {
         let named = call.labels.upstream.as_deref();
-        let found =
-            route::find(&settings.upstreams, &call.head.path, parts.uri.query(), named);
+        let found = route::find(&settings.upstreams, &call.head.path, parts.uri.query(), named);
         let names = || settings.upstreams.names().collect::<Vec<_>>().join(", ");
         let route = found.map_err(|why| match why {
             NoRoute::UnknownUpstream(name) => ProxyError::unknown_upstream(format!(
@@ -491,11 +490,7 @@ impl Call {
 }
 
 /// Why the client could not send, in the words of an answer.
-fn send_failure(
-    call: &Call,
-    route: &Route,
-    error: &hyper_util::client::legacy::Error,
-) -> Failure {
+fn send_failure(call: &Call, route: &Route, error: &hyper_util::client::legacy::Error) -> Failure {
     match call.capture.upload_trouble() {
         Some(UploadTrouble::ClientGone) => return Failure::ClientGone,
         Some(UploadTrouble::TooLarge) => return Failure::Refused(request::too_large()),

@@ -1,17 +1,11 @@
 //! The request on its way upstream.
 
 use super::{
-    Call, Failure, Proxy, ProxyError, Settings,
-    body::UpstreamBody,
-    capture::micros,
-    route::Route,
+    Call, Failure, Proxy, ProxyError, Settings, body::UpstreamBody, capture::micros, route::Route,
 };
 use crate::{config::StreamUsage, model::Client, splice};
 use bytes::{Bytes, BytesMut};
-use http::{
-    HeaderMap, Method, Request, Uri, Version, header,
-    request::Parts,
-};
+use http::{HeaderMap, Method, Request, Uri, Version, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use std::{
@@ -46,7 +40,12 @@ impl Proxy {
         if !may_be_edited(&parts.method, &parts.headers) {
             let upload = call.capture.upload();
             let shared = Arc::clone(&self.shared);
-            return Ok(UpstreamBody::Streamed { inner: body, upload, shared, room: settings.max_body });
+            return Ok(UpstreamBody::Streamed {
+                inner: body,
+                upload,
+                shared,
+                room: settings.max_body,
+            });
         }
         let waiting = Instant::now();
         let whole = collect(body, settings.max_body, call).await?;
@@ -105,7 +104,10 @@ async fn collect(mut body: Incoming, max: u64, call: &mut Call) -> Result<Bytes,
             None if rest.is_empty() => first = Some(data),
             _ => {
                 if let Some(first) = first.take() {
-                    rest.reserve(expected.clamp(first.len() + data.len(), RESERVE_MAX.max(first.len() + data.len())));
+                    rest.reserve(expected.clamp(
+                        first.len() + data.len(),
+                        RESERVE_MAX.max(first.len() + data.len()),
+                    ));
                     rest.extend_from_slice(&first);
                 }
                 rest.extend_from_slice(&data);
@@ -124,11 +126,15 @@ fn broken(error: &hyper::Error) -> Failure {
     if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         return Failure::ClientGone;
     }
-    let io = std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
+    let io =
+        std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
     if io && error.to_string().contains("connection") {
         return Failure::ClientGone;
     }
-    ProxyError::bad_request("the request body is not framed as HTTP asks; see Content-Length and chunked encoding").into()
+    ProxyError::bad_request(
+        "the request body is not framed as HTTP asks; see Content-Length and chunked encoding",
+    )
+    .into()
 }
 
 /// The answer to a body over the limit.
@@ -208,7 +214,7 @@ mod tests {
     #[test]
     fn only_plain_json_is_read_before_it_is_sent() {
         let headers = |pairs: &[(header::HeaderName, &str)]| {
-            HeaderMap::from_iter(pairs.iter().map(|(n, v)| (n.clone(), v.parse().unwrap())))
+            pairs.iter().map(|(n, v)| (n.clone(), v.parse().unwrap())).collect::<HeaderMap>()
         };
         let json = headers(&[(header::CONTENT_TYPE, "application/json; charset=utf-8")]);
         assert!(may_be_edited(&Method::POST, &json));

@@ -144,21 +144,11 @@ fn below_base(upstream: &Arc<Upstream>, path: &str, query: Option<&str>) -> Rout
 /// `/openai/…` goes to the upstream `azure`, whose base URL is the host's root, else to the default
 /// upstream's origin.
 fn azure_shaped(upstreams: &Upstreams, path: &str, query: Option<&str>) -> Route {
-    match upstreams.named("azure") {
-        Some(azure) => Route {
-            upstream: Arc::clone(azure),
-            url: url(&azure.base_url, path, query),
-            path: path.to_owned(),
-        },
-        None => {
-            let upstream = upstreams.default();
-            Route {
-                upstream: Arc::clone(upstream),
-                url: url(&upstream.origin, path, query),
-                path: path.to_owned(),
-            }
-        }
-    }
+    let (upstream, base) = match upstreams.named("azure") {
+        Some(azure) => (azure, &azure.base_url),
+        None => (upstreams.default(), &upstreams.default().origin),
+    };
+    Route { upstream: Arc::clone(upstream), url: url(base, path, query), path: path.to_owned() }
 }
 
 fn url(base: &str, tail: &str, query: Option<&str>) -> String {
@@ -186,7 +176,10 @@ mod tests {
         if azure {
             config.upstreams.insert(
                 "azure".into(),
-                Options { base_url: Some("https://r.openai.azure.com".into()), ..Options::default() },
+                Options {
+                    base_url: Some("https://r.openai.azure.com".into()),
+                    ..Options::default()
+                },
             );
         }
         Upstreams::new(&config).unwrap()
@@ -202,12 +195,18 @@ mod tests {
             ("/groq/v1/chat/completions", "https://api.groq.com/openai/v1/chat/completions"),
             ("/local/embeddings", "http://127.0.0.1:9/base/v1/embeddings"),
             ("/local/v1/v1/x", "http://127.0.0.1:9/base/v1/v1/x"),
-            ("/openai/deployments/d/chat/completions", "https://api.openai.com/openai/deployments/d/chat/completions"),
+            (
+                "/openai/deployments/d/chat/completions",
+                "https://api.openai.com/openai/deployments/d/chat/completions",
+            ),
         ] {
             assert_eq!(find(&upstreams(false), path, None, None).unwrap().url, url, "{path}");
         }
         let azure = find(&upstreams(true), "/openai/v1/responses", Some("api-version=1"), None);
-        assert_eq!(azure.unwrap().url, "https://r.openai.azure.com/openai/v1/responses?api-version=1");
+        assert_eq!(
+            azure.unwrap().url,
+            "https://r.openai.azure.com/openai/v1/responses?api-version=1"
+        );
         let named = find(&upstreams(false), "/v1/models", None, Some("local")).unwrap();
         assert_eq!(named.url, "http://127.0.0.1:9/base/v1/models");
     }

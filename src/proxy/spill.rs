@@ -68,8 +68,10 @@ impl Spiller {
         self.jobs.try_send(Job::Write(id, bytes)).is_ok()
     }
 
-    /// Sends an ended call to the recorder once its bodies are on disk; gives it back when there is
-    /// no room in the queue.
+    /// Sends an ended call to the recorder once its bodies are on disk.
+    ///
+    /// # Errors
+    /// The call itself, when there is no room in the queue.
     pub fn seal(&self, captured: Box<Captured>) -> Result<(), Box<Captured>> {
         self.jobs.try_send(Job::Seal(captured)).map_err(|error| {
             let (std::sync::mpsc::TrySendError::Full(job)
@@ -126,9 +128,9 @@ fn close(files: &mut HashMap<SpillId, Option<File>>) {
 
 /// Appends; after the first failure nothing more goes into that file, so that it stays a prefix.
 fn append(files: &mut HashMap<SpillId, Option<File>>, dir: &Path, id: SpillId, bytes: &[u8]) {
-    let file = files.entry(id).or_insert_with(|| {
-        OpenOptions::new().create(true).append(true).open(path(dir, id)).ok()
-    });
+    let file = files
+        .entry(id)
+        .or_insert_with(|| OpenOptions::new().create(true).append(true).open(path(dir, id)).ok());
     if let Some(open) = file
         && let Err(error) = open.write_all(bytes)
     {

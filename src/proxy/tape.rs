@@ -129,11 +129,6 @@ impl Tape {
         }
     }
 
-    /// Bytes that crossed so far.
-    pub fn total(&self) -> u64 {
-        self.total
-    }
-
     /// Notes a piece of the body.
     pub fn push(&mut self, bytes: &Bytes, spiller: &Spiller) {
         if bytes.is_empty() {
@@ -231,11 +226,6 @@ impl Tape {
 }
 
 impl Taped {
-    /// Bytes still in memory.
-    pub fn in_memory(&self) -> usize {
-        self.pieces.iter().map(Bytes::len).sum()
-    }
-
     /// Completes hash and bytes. `spilled` is the first part, read back.
     pub fn into_body(self, spilled: Option<Vec<u8>>) -> Body {
         let sha256 = self.hash.map(|(mut hash, rest)| {
@@ -290,7 +280,11 @@ mod tests {
     }
 
     fn expected(pieces: &[usize]) -> Vec<u8> {
-        pieces.iter().enumerate().flat_map(|(at, len)| vec![u8::try_from(at % 251).unwrap(); *len]).collect()
+        pieces
+            .iter()
+            .enumerate()
+            .flat_map(|(at, len)| vec![u8::try_from(at % 251).unwrap(); *len])
+            .collect()
     }
 
     #[test]

@@ -10,7 +10,9 @@ use super::{
 use crate::model::End;
 use axum::body::Body;
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request::Parts,
+};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use std::{io, sync::Arc, time::Instant};
@@ -22,9 +24,12 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// The client's wish to turn its connection into a websocket, taken out of the request's parts.
 pub(super) fn take_upgrade(parts: &mut Parts) -> Option<OnUpgrade> {
     let wants = |name: header::HeaderName, token: &str| {
-        parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-            value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
-        })
+        parts
+            .headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
     };
     let websocket = parts.version == Version::HTTP_11
         && wants(header::CONNECTION, "upgrade")

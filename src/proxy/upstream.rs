@@ -8,7 +8,10 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::{ClientConfig, RootCertStore, pki_types::{CertificateDer, pem::PemObject}};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -173,8 +176,8 @@ impl Upstream {
             on_disconnect: options.on_disconnect.unwrap_or_default(),
             first_byte_timeout: options
                 .first_byte_timeout
-                .map_or(Duration::from_secs(600), |period| period.0),
-            idle_timeout: options.idle_timeout.map_or(Duration::from_secs(300), |period| period.0),
+                .map_or(Duration::from_mins(10), |period| period.0),
+            idle_timeout: options.idle_timeout.map_or(Duration::from_mins(5), |period| period.0),
             client: client(options.http2.unwrap_or_default(), connect, tls.clone()),
             tunnel_client: client(Http2::Off, connect, tls.clone()),
             base_url,
@@ -209,7 +212,7 @@ fn client(http2: Http2, connect_timeout: Duration, tls: ClientConfig) -> Upstrea
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    tcp.set_keepalive(Some(Duration::from_secs(60)));
+    tcp.set_keepalive(Some(Duration::from_mins(1)));
     let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
     let https = match http2 {
         Http2::Auto => https.enable_all_versions().wrap_connector(tcp),
