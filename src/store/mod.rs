@@ -1,13 +1,45 @@
 //! The store: one SQLite file, one writer thread, group commit (SPEC §5).
+//!
+//! SQL lives only here. Invariant: `accepted = stored + counted as dropped`.
 
-use crate::model::{Body, ChunkLog, Record, Timestamp};
-use crate::query::Query;
+mod filter;
+mod housekeeping;
+mod lock;
+mod reader;
+mod row;
+mod schema;
+mod writer;
+
+pub use reader::Reader;
+pub use row::{dollars, pico};
+
+use crate::{
+    config,
+    model::{Body, ChunkLog, Record, Timestamp},
+};
 use bytes::Bytes;
+use housekeeping::Housekeeping;
+use lock::Lock;
+use row::Packed;
+use rusqlite::Connection;
 use serde::Serialize;
 use serde_json::Value;
-use std::path::Path;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::Ordering,
+        mpsc::{self, Sender},
+    },
+    thread::JoinHandle,
+};
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
+use writer::{Job, QUEUE_BYTES, State, Writer};
+
+/// Name of the database file in the data directory.
+pub const DATABASE: &str = "calltap.db";
 
 /// What the recorder hands to the writer for one finished call.
 #[derive(Clone, Debug)]
@@ -75,9 +107,22 @@ pub enum StoreError {
     Io(#[from] std::io::Error),
 }
 
-/// The owner of the data directory: the writing side.
+/// The owner of the data directory: the writing side. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Store;
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    dir: PathBuf,
+    jobs: Mutex<Sender<Job>>,
+    state: Arc<State>,
+    committed: watch::Receiver<i64>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Held for life.
+    _lock: Lock,
+}
 
 /// What the writer is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -96,33 +141,92 @@ impl Store {
     ///
     /// # Errors
     /// When the directory cannot be used, another process owns it, or a newer calltap wrote it.
-    pub fn open(_dir: &Path, _options: &crate::config::Store) -> Result<Self, StoreError> {
-        Err(StoreError::Directory("not built".into()))
+    pub fn open(dir: &Path, options: &config::Store) -> Result<Self, StoreError> {
+        make_private(dir)?;
+        let lock = Lock::take(dir)?;
+        let mut connection = open_or_set_aside(dir)?;
+        let (last, dropped) = recover(&mut connection)?;
+        let state = Arc::new(State::default());
+        if let Ok(mut health) = state.health.lock() {
+            health.dropped = dropped;
+        }
+        let housekeeping = Housekeeping::new(dir, options);
+        housekeeping.reserve();
+        let (jobs, inbox) = mpsc::channel();
+        let (commits, committed) = watch::channel(last);
+        let writer = Writer {
+            dir: dir.to_owned(),
+            connection: Some(connection),
+            jobs: inbox,
+            state: Arc::clone(&state),
+            committed: commits,
+            housekeeping,
+        };
+        let thread =
+            std::thread::Builder::new().name("store".into()).spawn(move || writer.run())?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                dir: dir.to_owned(),
+                jobs: Mutex::new(jobs),
+                state,
+                committed,
+                thread: Mutex::new(Some(thread)),
+                _lock: lock,
+            }),
+        })
     }
 
-    /// Appends a finished call. `done` fires after the commit that holds it (or says why it failed).
-    /// Never waits: the caller bounds what is in flight.
-    pub fn append(&self, _entry: Entry, _done: Option<oneshot::Sender<Result<i64, String>>>) {}
+    /// Appends a finished call. `done` fires after the commit that holds it, or says why the first
+    /// attempt failed. Packs on the calling thread; never waits. Without room it drops and counts.
+    pub fn append(&self, entry: Entry, done: Option<oneshot::Sender<Result<i64, String>>>) {
+        if !self.has_room() {
+            self.count_dropped("store_full");
+            if let Some(done) = done {
+                done.send(Err("the queue to the store is full".to_owned())).ok();
+            }
+            return;
+        }
+        let packed = Box::new(Packed::new(entry));
+        self.shared.state.waiting_bytes.fetch_add(packed.size(), Ordering::Relaxed);
+        self.shared.state.waiting.fetch_add(1, Ordering::Relaxed);
+        self.tell(Job::Append(packed, done));
+    }
 
     /// Whether the queue to the writer is below its limit.
     pub fn has_room(&self) -> bool {
-        true
+        self.shared.state.waiting_bytes.load(Ordering::Relaxed) < QUEUE_BYTES
     }
 
     /// Notes calls that went upstream. Superseded by `append` of the same id.
-    pub fn journal(&self, _started: Vec<Started>) {}
+    pub fn journal(&self, started: Vec<Started>) {
+        if self.has_room() {
+            self.tell(Job::Journal(started));
+        }
+    }
 
     /// Counts a record that could not be kept, durably, by reason.
-    pub fn count_dropped(&self, _reason: &'static str) {}
+    pub fn count_dropped(&self, reason: &'static str) {
+        self.tell(Job::Dropped(reason));
+    }
+
+    fn tell(&self, job: Job) {
+        if let Ok(jobs) = self.shared.jobs.lock() {
+            // The writer outlives every sender; after `close` there is nobody to tell.
+            jobs.send(job).ok();
+        }
+    }
 
     /// The highest committed `seq`; changes wake whoever follows the log.
     pub fn committed(&self) -> watch::Receiver<i64> {
-        watch::channel(0).1
+        self.shared.committed.clone()
     }
 
     /// State of the writer.
     pub fn health(&self) -> Health {
-        Health::default()
+        let state = &self.shared.state;
+        let mut health = state.health.lock().map(|health| health.clone()).unwrap_or_default();
+        health.waiting = state.waiting.load(Ordering::Relaxed);
+        health
     }
 
     /// A reading side that shares this store's file.
@@ -130,17 +234,129 @@ impl Store {
     /// # Errors
     /// When no reading connection can be opened.
     pub fn reader(&self) -> Result<Reader, StoreError> {
-        Err(StoreError::Directory("not built".into()))
+        Reader::open(&self.shared.dir)
     }
 
     /// Commits what is waiting, checkpoints and closes. Blocks.
-    pub fn close(&self) {}
+    pub fn close(&self) {
+        let (done, wait) = mpsc::channel();
+        self.tell(Job::Close(done));
+        wait.recv().ok();
+        let thread = self.shared.thread.lock().ok().and_then(|mut thread| thread.take());
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's writer panicked");
+        }
+    }
 }
 
-/// The reading side: read-only connections with deadlines; works beside a running server or without.
-/// Cheap to clone. All its calls block; async callers use `spawn_blocking`.
-#[derive(Clone, Debug)]
-pub struct Reader;
+/// Only the owner may look at what people say to models.
+fn make_private(dir: &Path) -> Result<(), StoreError> {
+    let problem = |error: std::io::Error| {
+        StoreError::Directory(format!("the data directory {} cannot be used: {error}", dir.display()))
+    };
+    if dir.exists() && !dir.is_dir() {
+        return Err(StoreError::Directory(format!("{} is not a directory", dir.display())));
+    }
+    let fresh = !dir.exists();
+    fs::create_dir_all(dir).map_err(problem)?;
+    #[cfg(unix)]
+    if fresh {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(problem)?;
+    }
+    let probe = dir.join(".probe");
+    fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(problem)
+}
+
+/// Opens the writing connection of the file in `dir`.
+fn open_writer(dir: &Path) -> Result<Connection, StoreError> {
+    let path = dir.join(DATABASE);
+    private_file(&path)?;
+    let mut connection = Connection::open(&path)?;
+    schema::check(&connection)?;
+    schema::prepare_writer(&connection)?;
+    schema::migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// SQLite gives its log the mode of the file, so the file is made first.
+fn private_file(path: &Path) -> Result<(), StoreError> {
+    if path.exists() {
+        return Ok(());
+    }
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?;
+    Ok(())
+}
+
+/// A file that is damaged beyond opening must not keep calls from being forwarded: it is set aside,
+/// and a new one begun.
+fn open_or_set_aside(dir: &Path) -> Result<Connection, StoreError> {
+    let error = match open_writer(dir).and_then(usable) {
+        Ok(connection) => return Ok(connection),
+        Err(StoreError::Sqlite(error)) if is_damage(&error) => error,
+        Err(error) => return Err(error),
+    };
+    let stamp = Timestamp::now().to_string().replace(':', "-");
+    for end in ["", "-wal", "-shm"] {
+        let from = dir.join(format!("{DATABASE}{end}"));
+        if from.exists() {
+            fs::rename(&from, dir.join(format!("damaged-{stamp}-{DATABASE}{end}")))?;
+        }
+    }
+    tracing::error!(%error, "the store was damaged and set aside as damaged-{stamp}-{DATABASE}; a new one begins");
+    open_writer(dir)
+}
+
+/// A damaged file often opens, and fails on the first look.
+fn usable(connection: Connection) -> Result<Connection, StoreError> {
+    connection.query_row("SELECT count(*) FROM journal", [], |row| row.get::<_, i64>(0))?;
+    connection.query_row("SELECT coalesce(max(seq), 0) FROM calls", [], |row| row.get::<_, i64>(0))?;
+    Ok(connection)
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    match error {
+        rusqlite::Error::SqliteFailure(failure, message) => {
+            matches!(failure.code, DatabaseCorrupt | NotADatabase)
+                || message.as_deref().is_some_and(|text| text.contains("no such table"))
+        }
+        _ => false,
+    }
+}
+
+/// What a process that is gone left behind: running calls become records. Returns the last `seq` and
+/// what was dropped so far.
+fn recover(connection: &mut Connection) -> Result<(i64, Vec<(String, u64)>), StoreError> {
+    let transaction = connection.transaction()?;
+    for entry in row::left_behind(&transaction)? {
+        let mut packed = Packed::new(entry);
+        let taken: bool = transaction.query_row(
+            "SELECT EXISTS (SELECT 1 FROM calls WHERE id = ?1)",
+            [packed.id().to_string()],
+            |row| row.get(0),
+        )?;
+        if taken {
+            packed.rename();
+        }
+        packed.insert(&transaction)?;
+    }
+    transaction.execute("DELETE FROM journal", [])?;
+    transaction.commit()?;
+    let last = connection.query_row("SELECT coalesce(max(seq), 0) FROM calls", [], |row| row.get(0))?;
+    let mut statement = connection.prepare("SELECT reason, count FROM dropped")?;
+    let dropped = statement
+        .query_map([], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))?
+        .collect::<Result<_, _>>()?;
+    drop(statement);
+    Ok((last, dropped))
+}
 
 /// One page of calls.
 #[derive(Clone, Debug, Default)]
@@ -241,80 +457,4 @@ pub struct Verdict {
     pub bodies_ok: u64,
     /// Ids of records whose bodies do not match their hash or do not unpack.
     pub bodies_bad: Vec<Uuid>,
-}
-
-impl Reader {
-    /// Opens the store in `dir` read-only.
-    ///
-    /// # Errors
-    /// When there is none, or a newer calltap wrote it.
-    pub fn open(_dir: &Path) -> Result<Self, StoreError> {
-        Err(StoreError::Directory("not built".into()))
-    }
-
-    /// One page of calls that match `query`, newest first. `after` is a `next` of an earlier page.
-    ///
-    /// # Errors
-    /// [`StoreError::Invalid`] for a forged cursor, [`StoreError::Deadline`] after 2 s.
-    pub fn list(
-        &self,
-        _query: &Query,
-        _limit: u32,
-        _after: Option<&str>,
-    ) -> Result<Page, StoreError> {
-        Ok(Page::default())
-    }
-
-    /// Calls with a `seq` above `seq` that match, oldest first: (seq, row).
-    ///
-    /// # Errors
-    /// As [`Self::list`].
-    pub fn since(
-        &self,
-        _query: &Query,
-        _seq: i64,
-        _limit: u32,
-    ) -> Result<Vec<(i64, Value)>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    /// The highest committed `seq`, 0 when empty.
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub fn last_seq(&self) -> Result<i64, StoreError> {
-        Ok(0)
-    }
-
-    /// One record by id; a prefix of at least 8 characters that fits only one id does too.
-    ///
-    /// # Errors
-    /// [`StoreError::Invalid`] when a prefix fits several.
-    pub fn get(&self, _id: &str) -> Result<Option<Stored>, StoreError> {
-        Ok(None)
-    }
-
-    /// Totals of the calls that match, largest cost first.
-    ///
-    /// # Errors
-    /// As [`Self::list`].
-    pub fn stats(&self, _query: &Query, _by: GroupBy) -> Result<Vec<StatRow>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    /// Facts about the store.
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub fn info(&self) -> Result<Info, StoreError> {
-        Ok(Info::default())
-    }
-
-    /// Checks the file and every body. `progress` gets (done, total).
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub fn verify(&self, _progress: &mut dyn FnMut(u64, u64)) -> Result<Verdict, StoreError> {
-        Ok(Verdict::default())
-    }
 }
