@@ -1,7 +1,42 @@
 //! Bytes to meaning: pure functions that never fail. What cannot be read is absent, with a note.
 
+mod body;
+mod chat;
+mod chunks;
+mod completions;
+#[cfg(test)]
+mod corpus_tests;
+mod embeddings;
+mod errors;
+mod facts;
+mod json;
+mod merge;
+mod notes;
+mod other;
+mod parameters;
+mod reader;
+mod request;
+mod request_tags;
+pub mod sse;
+mod stream;
+mod text;
+mod usage;
+
 use crate::model::{CallError, Endpoint, Tags, Usage};
 use serde_json::{Map, Value};
+
+/// How the exchanges of one API are read: one file, and one line in [`CODECS`].
+trait Codec: Sync {
+    /// Whether the codec is for this endpoint.
+    fn reads(&self, endpoint: &Endpoint) -> bool;
+
+    /// Reads an exchange. Never fails.
+    fn read(&self, reading: &Reading<'_>) -> Meaning;
+}
+
+/// Every codec; the first that reads an endpoint is used, the last reads all.
+static CODECS: &[&dyn Codec] =
+    &[&chat::Chat, &completions::Completions, &embeddings::Embeddings, &other::Other];
 
 /// An exchange as a codec sees it: content-decoded, whole as far as it was kept.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +105,7 @@ pub struct Meaning {
 }
 
 /// Reads an exchange.
-pub fn read(_reading: &Reading<'_>) -> Meaning {
-    Meaning::default()
+pub fn read(reading: &Reading<'_>) -> Meaning {
+    let codec = CODECS.iter().find(|codec| codec.reads(reading.endpoint));
+    codec.map_or_else(Meaning::default, |codec| codec.read(reading))
 }

@@ -1,0 +1,195 @@
+//! Tool calls from fragments, however a provider numbers them.
+//!
+//! The key is `index`; it may start anywhere, be missing, or be the same for all parallel calls. Ids
+//! help where it fails, but they may be empty or repeated, so they are never a key by themselves.
+
+use super::message::merge_arguments;
+use crate::codec::{merge, notes::Notes};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+
+/// Most calls put together for one message; fragments of further ones are dropped, with a note.
+const CALLS_MAX: usize = 1024;
+
+/// The calls so far.
+#[derive(Debug, Default)]
+pub(crate) struct ToolCalls {
+    calls: Vec<Call>,
+    /// The call that a fragment with this index continues.
+    open: HashMap<i64, usize>,
+    ids: HashMap<(Option<i64>, String), usize>,
+    last: Option<usize>,
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct Call {
+    index: Option<i64>,
+    id: String,
+    members: Map<String, Value>,
+}
+
+impl ToolCalls {
+    /// Takes the `tool_calls` of a delta.
+    pub(crate) fn add(&mut self, fragments: Value, notes: &mut Notes) {
+        match fragments {
+            Value::Null => {}
+            Value::Array(fragments) => {
+                for fragment in fragments {
+                    self.add_fragment(fragment, notes);
+                }
+            }
+            fragment => self.add_fragment(fragment, notes),
+        }
+    }
+
+    /// The finished calls, in order of their indices; `None` when there are none.
+    pub(crate) fn finish(mut self, notes: &mut Notes) -> Option<Value> {
+        notes.add_many("tool_calls_beyond_limit", self.dropped);
+        if self.calls.is_empty() {
+            return None;
+        }
+        // Stable: calls that share an index keep the order in which they were opened.
+        let last_index = i64::try_from(self.calls.len()).unwrap_or(i64::MAX);
+        self.calls.sort_by_key(|call| call.index.unwrap_or(last_index));
+        Some(Value::Array(self.calls.into_iter().map(Call::finish).collect()))
+    }
+
+    fn add_fragment(&mut self, fragment: Value, notes: &mut Notes) {
+        let Value::Object(fragment) = fragment else {
+            return if !fragment.is_null() {
+                notes.add("tool_call_unreadable")
+            };
+        };
+        let index = fragment.get("index").and_then(Value::as_i64);
+        let id = fragment.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let Some(place) = self.place(index, &id, &fragment) else {
+            self.dropped += 1;
+            return;
+        };
+        self.last = Some(place);
+        if let Some(call) = self.calls.get_mut(place) {
+            if call.id.is_empty() && !id.is_empty() {
+                self.ids.insert((index, id.clone()), place);
+                call.id = id;
+            }
+            call.add(fragment);
+        }
+    }
+
+    /// Which call a fragment belongs to, opened where it is new.
+    fn place(
+        &mut self,
+        index: Option<i64>,
+        id: &str,
+        fragment: &Map<String, Value>,
+    ) -> Option<usize> {
+        let by_id = || self.ids.get(&(index, id.to_owned())).copied().filter(|_| !id.is_empty());
+        let open = match index {
+            Some(index) => self.open.get(&index).copied(),
+            None => self.last,
+        };
+        let continued =
+            by_id().or_else(|| open.filter(|place| self.continues(*place, index, id, fragment)));
+        let place = match continued {
+            Some(place) => place,
+            None if self.calls.len() >= CALLS_MAX => return None,
+            None => {
+                self.calls.push(Call { index, id: String::new(), members: Map::new() });
+                self.calls.len() - 1
+            }
+        };
+        if let Some(index) = index {
+            self.open.insert(index, place);
+        }
+        Some(place)
+    }
+
+    /// Whether a fragment whose id was not seen before goes on with the open call.
+    fn continues(
+        &self,
+        open: usize,
+        index: Option<i64>,
+        id: &str,
+        fragment: &Map<String, Value>,
+    ) -> bool {
+        let Some(call) = self.calls.get(open) else { return false };
+        let name = |members: &Map<String, Value>| {
+            ["function", "custom"].iter().any(|kind| {
+                let name = members.get(*kind).and_then(|function| function.get("name")?.as_str());
+                name.is_some_and(|name| !name.is_empty())
+            })
+        };
+        if index.is_none() {
+            return id.is_empty() && !name(fragment);
+        }
+        if !id.is_empty() {
+            return call.id.is_empty();
+        }
+        // Whole calls, all numbered 0 and without ids: a second complete object opens a second call.
+        let arguments = |members: &Map<String, Value>, edge: fn(&str) -> bool| {
+            let arguments = members.get("function").and_then(|function| function.get("arguments"));
+            arguments.is_some_and(|arguments| {
+                arguments.is_object() || arguments.as_str().is_some_and(edge)
+            })
+        };
+        let is_next = name(fragment)
+            && arguments(&call.members, |text| text.trim_end().ends_with('}'))
+            && arguments(fragment, |text| text.trim_start().starts_with('{'));
+        !is_next
+    }
+}
+
+impl Call {
+    fn add(&mut self, fragment: Map<String, Value>) {
+        for (key, value) in fragment {
+            match (key.as_str(), value) {
+                ("index", _) => {}
+                ("id" | "type", value) => {
+                    merge::member(&mut self.members, key, value, merge::first_filled)
+                }
+                ("function" | "custom", Value::Object(part)) => {
+                    let slot = self.members.entry(key).or_insert_with(|| Value::Object(Map::new()));
+                    if let Value::Object(function) = slot {
+                        add_function(function, part);
+                    }
+                }
+                (_, value) => merge::member(&mut self.members, key, value, merge::deep),
+            }
+        }
+    }
+
+    fn finish(mut self) -> Value {
+        let mut call = Map::new();
+        let id = self.members.shift_remove("id").unwrap_or_else(|| Value::String(String::new()));
+        let kind =
+            self.members.shift_remove("type").filter(merge::is_filled).unwrap_or_else(|| {
+                let is_custom =
+                    self.members.contains_key("custom") && !self.members.contains_key("function");
+                Value::String(if is_custom { "custom" } else { "function" }.to_owned())
+            });
+        call.insert("id".to_owned(), id);
+        call.insert("type".to_owned(), kind);
+        call.extend(self.members);
+        Value::Object(call)
+    }
+}
+
+/// Takes a piece of a function (or of a custom tool).
+fn add_function(function: &mut Map<String, Value>, part: Map<String, Value>) {
+    for (key, value) in part {
+        let rule = match key.as_str() {
+            "name" => merge_name,
+            "arguments" | "input" => merge_arguments,
+            _ => merge::deep,
+        };
+        merge::member(function, key, value, rule);
+    }
+}
+
+/// A name is sent once, once and then empty, or whole in every fragment; only another piece is appended.
+fn merge_name(slot: &mut Value, value: Value) {
+    if *slot != value {
+        merge::text(slot, value);
+    }
+}
