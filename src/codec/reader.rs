@@ -3,7 +3,7 @@
 use super::{
     Meaning, Reading,
     body::{self, Body},
-    errors, facts, json,
+    errors, facts,
     notes::Notes,
     other::Events,
     request,
@@ -16,15 +16,7 @@ pub(crate) fn read(reading: &Reading<'_>, assembly: fn() -> Box<dyn Assembly>) -
     let mut notes = Notes::default();
     let mut meaning = request::read(reading, &mut notes);
     match body::answer(reading.content_type, reading.response, &mut notes) {
-        Body::Stream(bytes) => {
-            meaning.stream = true;
-            stream::read(bytes, assembly(), &mut meaning, &mut notes);
-            if meaning.response.is_none() {
-                let mut again = Meaning::default();
-                stream::read(bytes, Box::<Events>::default(), &mut again, &mut Notes::default());
-                meaning.response = again.response;
-            }
-        }
+        Body::Stream(bytes) => read_stream(bytes, assembly(), &mut meaning, &mut notes),
         Body::Json(value) => {
             meaning.error = errors::in_body(reading.status, &value);
             meaning.response = Some(value);
@@ -33,16 +25,33 @@ pub(crate) fn read(reading: &Reading<'_>, assembly: fn() -> Box<dyn Assembly>) -
         Body::Text(text) => meaning.response = Some(Value::String(text)),
         Body::Opaque => {}
     }
+    if meaning.error.is_none() {
+        let text = match &meaning.response {
+            Some(Value::String(text)) => text.as_str(),
+            _ => "",
+        };
+        meaning.error = errors::in_text(reading.status, text);
+    }
     facts::read(&mut meaning, reading.provider, &mut notes);
     if meaning.stream && !meaning.finish_reasons.is_empty() {
         meaning.terminal = true;
     }
-    if meaning.error.is_none() {
-        let text = String::from_utf8_lossy(
-            json::trim(reading.response).get(..2048).unwrap_or(json::trim(reading.response)),
-        );
-        meaning.error = errors::in_text(reading.status, &text);
-    }
     meaning.notes = notes.into_lines();
     meaning
+}
+
+fn read_stream(
+    bytes: &[u8],
+    assembly: Box<dyn Assembly>,
+    meaning: &mut Meaning,
+    notes: &mut Notes,
+) {
+    meaning.stream = true;
+    let data_events = stream::read(bytes, assembly, meaning, notes);
+    if meaning.response.is_none() && data_events > 0 {
+        let mut again = Meaning::default();
+        stream::read(bytes, Box::<Events>::default(), &mut again, &mut Notes::default());
+        let text = || Value::String(String::from_utf8_lossy(bytes).into_owned());
+        meaning.response = again.response.or_else(|| (!meaning.terminal).then(text));
+    }
 }

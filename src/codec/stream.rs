@@ -38,19 +38,22 @@ pub(crate) struct Seen {
     pub(crate) terminal: bool,
 }
 
-/// Reads the stream `bytes` into `meaning`: `response` and everything that hangs on events.
+/// Reads the stream `bytes` into `meaning`: `response` and everything that hangs on events. Returns how
+/// many events had data.
 pub(crate) fn read(
     bytes: &[u8],
     assembly: Box<dyn Assembly>,
     meaning: &mut Meaning,
     notes: &mut Notes,
-) {
+) -> usize {
     let mut reader =
         Reader { assembly, meaning, notes, data_events: 0, done: false, halves: false };
     let mut decoder = Decoder::default();
     decoder.push(bytes, |event| reader.event(event));
     let (_comments, skipped) = decoder.finish(|event| reader.event(event));
+    let data_events = reader.data_events;
     reader.finish(skipped);
+    data_events
 }
 
 struct Reader<'a> {
@@ -114,6 +117,8 @@ impl Reader<'_> {
         if name == "error" && self.meaning.error.is_none() {
             let text = String::from_utf8_lossy(event.data);
             self.meaning.error = Some(errors::from_text(&text));
+            let value = Value::String(text.into_owned());
+            self.assembly.add(Data { name, value, failed: true }, self.notes);
         } else {
             self.notes.add(match why {
                 Unread::TooDeep => "event_nested_too_deeply",
@@ -137,7 +142,7 @@ impl Reader<'_> {
         {
             let mut text = Value::String(std::mem::take(message));
             json::join_halves(&mut text);
-            *message = text.as_str().unwrap_or_default().to_owned();
+            text.as_str().unwrap_or_default().clone_into(message);
         }
     }
 }

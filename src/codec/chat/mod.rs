@@ -49,7 +49,6 @@ impl Choice for ChatChoice {
         let mut output = false;
         for (key, value) in chunk {
             match (key.as_str(), value) {
-                ("index", _) => {}
                 ("delta", Value::Object(delta)) => {
                     self.has_delta = true;
                     output |= output::is_in(&delta);
@@ -57,11 +56,11 @@ impl Choice for ChatChoice {
                 }
                 // Perplexity repeats the whole message so far, Together the text of the delta.
                 ("message", message @ Value::Object(_)) => self.whole_message = Some(message),
-                ("delta" | "message" | "text", _) => {}
+                ("index" | "delta" | "message" | "text", _) => {}
                 ("finish_reason", value) => merge::last_filled(&mut self.finish_reason, value),
                 ("logprobs", value) => merge::member(&mut self.members, key, value, merge_logprobs),
                 ("content_filter_results", value) => {
-                    merge::member(&mut self.members, key, value, merge::deep)
+                    merge::member(&mut self.members, key, value, merge::deep);
                 }
                 (_, value) => merge::member(&mut self.members, key, value, merge::last),
             }

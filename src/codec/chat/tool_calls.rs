@@ -58,7 +58,7 @@ impl ToolCalls {
     fn add_fragment(&mut self, fragment: Value, notes: &mut Notes) {
         let Value::Object(fragment) = fragment else {
             return if !fragment.is_null() {
-                notes.add("tool_call_unreadable")
+                notes.add("tool_call_unreadable");
             };
         };
         let index = fragment.get("index").and_then(Value::as_i64);
@@ -146,7 +146,7 @@ impl Call {
             match (key.as_str(), value) {
                 ("index", _) => {}
                 ("id" | "type", value) => {
-                    merge::member(&mut self.members, key, value, merge::first_filled)
+                    merge::member(&mut self.members, key, value, merge::first_filled);
                 }
                 ("function" | "custom", Value::Object(part)) => {
                     let slot = self.members.entry(key).or_insert_with(|| Value::Object(Map::new()));
@@ -191,5 +191,142 @@ fn add_function(function: &mut Map<String, Value>, part: Map<String, Value>) {
 fn merge_name(slot: &mut Value, value: Value) {
     if *slot != value {
         merge::text(slot, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn calls(deltas: &[Value]) -> Value {
+        let (mut calls, mut notes) = (ToolCalls::default(), Notes::default());
+        for delta in deltas {
+            calls.add(delta.clone(), &mut notes);
+        }
+        calls.finish(&mut notes).unwrap_or_default()
+    }
+
+    /// Id, name and arguments of each call.
+    fn short(deltas: &[Value]) -> Vec<(String, String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+        let calls = calls(deltas);
+        let calls = calls.as_array().cloned().unwrap_or_default();
+        calls
+            .iter()
+            .map(|call| {
+                (
+                    text(&call["id"]),
+                    text(&call["function"]["name"]),
+                    text(&call["function"]["arguments"]),
+                )
+            })
+            .collect()
+    }
+
+    fn of(calls: &[(&str, &str, &str)]) -> Vec<(String, String, String)> {
+        calls.iter().map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), (*c).to_owned())).collect()
+    }
+
+    #[test]
+    fn fragments_by_index_with_gaps() {
+        assert_eq!(
+            calls(&[
+                json!([{"index": 3, "id": "b", "type": "function", "function": {"name": "g", "arguments": ""}}]),
+                json!([{"index": 1, "id": "a", "function": {"name": "f", "arguments": "{\"x\""}}]),
+                json!([{"index": 3, "function": {"arguments": "{}"}}, {"index": 1, "function": {"arguments": ":1}"}}]),
+            ]),
+            json!([
+                {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{\"x\":1}"}},
+                {"id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+            ])
+        );
+    }
+
+    #[test]
+    fn without_index() {
+        assert_eq!(
+            short(&[
+                json!([{"id": "a", "function": {"name": "f", "arguments": "{\"x\""}}]),
+                json!([{"function": {"arguments": ":1}"}}]),
+                json!([{"id": "b", "function": {"name": "g", "arguments": "{}"}}]),
+                json!([{"id": "a", "function": {"name": "", "arguments": " "}}]),
+                json!([{"function": {"name": "h", "arguments": {"y": 2}}}]),
+            ]),
+            of(&[("a", "f", "{\"x\":1} "), ("b", "g", "{}"), ("", "h", "{\"y\":2}")])
+        );
+    }
+
+    #[test]
+    fn all_with_index_zero() {
+        let call = |id: &str, name: &str, arguments: &str| json!([{"index": 0, "id": id, "function": {"name": name, "arguments": arguments}}]);
+        let expected = of(&[("a", "f", "{\"x\":1}"), ("b", "g", "{}")]);
+        let by_id = [
+            call("a", "f", "{\"x\""),
+            call("a", "", ":1}"),
+            call("b", "g", "{"),
+            call("", "", "}"),
+        ];
+        assert_eq!(short(&by_id), expected);
+        let interleaved = [
+            call("a", "f", "{\"x\""),
+            call("b", "g", "{"),
+            call("a", "f", ":1}"),
+            call("b", "g", "}"),
+        ];
+        assert_eq!(short(&interleaved), expected);
+        let without_ids = [call("", "f", "{\"x\":1}"), call("", "g", "{}")];
+        assert_eq!(short(&without_ids), of(&[("", "f", "{\"x\":1}"), ("", "g", "{}")]));
+        let late_id = [call("", "f", "{"), call("a", "", "\"x\":1}"), call("b", "g", "{}")];
+        assert_eq!(short(&late_id), expected);
+    }
+
+    #[test]
+    fn names_once_or_repeated_or_in_pieces() {
+        let fragment = |name: Value, arguments: Value| json!([{"index": 0, "id": "a", "function": {"name": name, "arguments": arguments}}]);
+        for names in [["f", "f"], ["f", ""], ["", "f"]] {
+            let deltas =
+                [fragment(json!(names[0]), json!("{")), fragment(json!(names[1]), json!("}"))];
+            assert_eq!(short(&deltas), of(&[("a", "f", "{}")]), "{names:?}");
+        }
+        assert_eq!(
+            short(&[
+                fragment(json!("get_"), json!(null)),
+                fragment(json!("it"), json!({"x": [1]}))
+            ]),
+            of(&[("a", "get_it", "{\"x\":[1]}")])
+        );
+        assert_eq!(
+            short(&[fragment(json!("f"), json!("{")), fragment(json!(null), json!("}"))]),
+            of(&[("a", "f", "{}")])
+        );
+    }
+
+    #[test]
+    fn custom_tools_and_unknown_members() {
+        assert_eq!(
+            calls(&[
+                json!([{"index": 0, "id": "a", "type": "custom", "custom": {"name": "c", "input": "x"},
+                    "extra_content": {"google": {"thought_signature": "s"}}}]),
+                json!([{"index": 0, "type": "custom", "custom": {"input": "y"}, "extra_content": {"google": {"more": 1}}}]),
+                json!([{"index": 1, "id": "b", "custom": {"name": "d", "input": ""}}]),
+            ]),
+            json!([
+                {"id": "a", "type": "custom", "custom": {"name": "c", "input": "xy"},
+                    "extra_content": {"google": {"thought_signature": "s", "more": 1}}},
+                {"id": "b", "type": "custom", "custom": {"name": "d", "input": ""}},
+            ])
+        );
+    }
+
+    #[test]
+    fn what_is_no_call() {
+        assert_eq!(calls(&[json!(null), json!([]), json!([null, 7]), json!("x")]), json!(null));
+        let single = json!({"index": 0, "id": "a", "function": {"name": "f"}});
+        assert_eq!(calls(&[single])[0]["function"]["name"], "f");
+        let many: Vec<Value> = (0..2000)
+            .map(|index| json!([{"index": index, "id": "x", "function": {"name": "f"}}]))
+            .collect();
+        assert_eq!(calls(&many).as_array().map(Vec::len), Some(CALLS_MAX));
     }
 }
