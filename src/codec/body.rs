@@ -42,6 +42,11 @@ pub(crate) fn answer<'a>(
     if streams {
         return Body::Stream(bytes);
     }
+    // A list of JSON texts is not the first of them.
+    let is_list = ["ndjson", "jsonl", "json-seq"].iter().any(|kind| media_type.contains(kind));
+    if is_list {
+        return text(bytes).map_or(Body::Opaque, Body::Text);
+    }
     match json::parse(body) {
         Ok((mut value, odd)) => {
             odd.note("response", notes);

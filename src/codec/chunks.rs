@@ -32,6 +32,7 @@ pub(crate) struct Chunks<C> {
     members: Map<String, Value>,
     choices: BTreeMap<i64, C>,
     usage: Value,
+    usage_is_final: bool,
     error: Option<Value>,
     recognised: bool,
 }
@@ -51,11 +52,12 @@ impl<C: Choice> Assembly for Chunks<C> {
             }
             _ => return Seen::default(),
         };
+        let is_alone = chunk.get("choices").and_then(Value::as_array).is_none_or(Vec::is_empty);
         let mut output = false;
         for (key, value) in chunk {
             match key.as_str() {
                 "choices" => output |= self.add_choices(value, notes),
-                "usage" => self.add_usage(value, notes),
+                "usage" => self.add_usage(value, is_alone, notes),
                 "error" if !errors::is_truthy(&value) => {}
                 "error" => self.error = Some(value),
                 "type" if event.failed => {}
@@ -127,14 +129,17 @@ impl<C: Choice> Chunks<C> {
     }
 
     /// Some providers send a growing usage with every chunk: the last one holds, nothing is summed.
-    fn add_usage(&mut self, usage: Value, notes: &mut Notes) {
+    /// One that comes alone is meant to be final; two of those, or one that shrinks, disagree.
+    fn add_usage(&mut self, usage: Value, is_alone: bool, notes: &mut Notes) {
         if usage.is_null() {
             return;
         }
         let total = |usage: &Value| usage.get("total_tokens").and_then(Value::as_u64);
-        if total(&usage).zip(total(&self.usage)).is_some_and(|(new, old)| new < old) {
+        let shrinks = total(&usage).zip(total(&self.usage)).is_some_and(|(new, old)| new < old);
+        if shrinks || (is_alone && self.usage_is_final && usage != self.usage) {
             notes.add("usage_sent_twice_and_different");
         }
+        self.usage_is_final = is_alone;
         self.usage = usage;
     }
 }

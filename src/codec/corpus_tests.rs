@@ -30,6 +30,62 @@ fn recorded_exchanges_are_read_as_expected() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// Cut anywhere, an answer is what had arrived: every text is a beginning of the whole text.
+#[test]
+fn cut_streams_hold_what_had_arrived() {
+    for file in files() {
+        let case: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        let body = case["response"]["body"].as_str().unwrap();
+        let endpoint = Endpoint::of(case["endpoint"].as_str().unwrap());
+        let mut reading = Reading {
+            endpoint: &endpoint,
+            provider: "openai",
+            method: "POST",
+            path: "/",
+            request: b"",
+            status: Some(200),
+            content_type: None,
+            response: body.as_bytes(),
+        };
+        let whole = read(&reading);
+        if !whole.stream {
+            continue;
+        }
+        let step = (body.len() / 60).max(1);
+        for end in (0..body.len()).step_by(step) {
+            reading.response = &body.as_bytes()[..end];
+            let part = read(&reading).response.unwrap_or_default();
+            for (place, choice) in part["choices"].as_array().into_iter().flatten().enumerate() {
+                let full = &whole.response.as_ref().unwrap()["choices"];
+                for pointer in [
+                    "/message/content",
+                    "/message/reasoning",
+                    "/text",
+                    "/message/tool_calls/0/function/arguments",
+                ] {
+                    let text = |choice: &Value| {
+                        choice
+                            .pointer(pointer)
+                            .and_then(Value::as_str)
+                            .unwrap_or_default()
+                            .to_owned()
+                    };
+                    let ends = full
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .any(|full| text(full).starts_with(&text(choice)));
+                    assert!(
+                        ends || full[place]["message"]["content"].is_array(),
+                        "{} cut at {end}: {pointer}",
+                        file.display()
+                    );
+                }
+            }
+        }
+    }
+}
+
 fn files() -> Vec<PathBuf> {
     let Ok(folder) = std::fs::read_dir(Path::new(FOLDER)) else { return Vec::new() };
     let paths = folder.map(|entry| entry.unwrap().path());

@@ -3,7 +3,7 @@
 //! Source: recorded error bodies of OpenAI, Azure, Groq, Together, `OpenRouter`, xAI, Mistral,
 //! Perplexity, `DeepSeek`, vLLM and gateways.
 
-use super::text::clip;
+use super::text::{self, clip};
 use crate::model::CallError;
 use serde_json::{Map, Value};
 
@@ -97,7 +97,8 @@ fn read(value: &Value) -> CallError {
 fn from_members(members: &Map<String, Value>) -> CallError {
     let word = |key: &str| members.get(key).and_then(word);
     // `{"type":"error","message":…}`: the type says nothing that is not known.
-    let kind = word("type").filter(|kind| kind != "error").or_else(|| word("status"));
+    let kind =
+        word("type").filter(|kind| kind != "error").or_else(|| text::name(members.get("status")));
     CallError {
         source: "provider".to_owned(),
         kind,
@@ -170,6 +171,10 @@ mod tests {
             (
                 json!({"error": {"message": "m", "code": 429, "metadata": {}}}),
                 (None, Some("429"), Some("m"), None),
+            ),
+            (
+                json!({"error": {"message": "m", "type": null, "code": "content_filter", "status": 400}}),
+                (None, Some("content_filter"), Some("m"), None),
             ),
             (json!({"code": "c", "error": "text"}), (None, Some("c"), Some("text"), None)),
             (json!({"detail": "d"}), (None, None, Some("d"), None)),

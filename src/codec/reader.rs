@@ -47,8 +47,8 @@ fn read_stream(
     notes: &mut Notes,
 ) {
     meaning.stream = true;
-    let data_events = stream::read(bytes, assembly, meaning, notes);
-    if meaning.response.is_none() && data_events > 0 {
+    let is_silent = stream::read(bytes, assembly, meaning, notes);
+    if meaning.response.is_none() && !is_silent && !bytes.trim_ascii().is_empty() {
         let mut again = Meaning::default();
         stream::read(bytes, Box::<Events>::default(), &mut again, &mut Notes::default());
         let text = || Value::String(String::from_utf8_lossy(bytes).into_owned());

@@ -23,7 +23,8 @@ pub(crate) fn read(request: &Map<String, Value>, endpoint: &str) -> Tags {
     }
     tags.session = text(member("conversation"))
         .or_else(|| text(member("conversation")?.get("id")))
-        .or_else(|| text(member("session_id")));
+        .or_else(|| text(member("session_id")))
+        .or_else(|| text(member("litellm_session_id")));
     tags.customer = text(member("customer_identifier"));
     tags.metadata = members(member("metadata"), str::to_lowercase);
     from_metadata(&mut tags);

@@ -10,8 +10,9 @@ pub const EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// Splits a byte stream into events. However the bytes are chunked, the events are the same.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
+    event_bytes_max: usize,
     line: Vec<u8>,
     name: Vec<u8>,
     data: Vec<u8>,
@@ -46,7 +47,30 @@ enum Cut {
     Event,
 }
 
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::with_limit(EVENT_BYTES_MAX)
+    }
+}
+
 impl Decoder {
+    /// A decoder that skips events longer than `event_bytes_max`.
+    pub fn with_limit(event_bytes_max: usize) -> Self {
+        Self {
+            event_bytes_max,
+            line: Vec::new(),
+            name: Vec::new(),
+            data: Vec::new(),
+            has_data: false,
+            cut: Cut::Nothing,
+            started: false,
+            after_cr: false,
+            offset: 0,
+            comments: 0,
+            skipped: 0,
+        }
+    }
+
     /// Reads `chunk` and hands every event it completes to `each`.
     pub fn push(&mut self, chunk: &[u8], mut each: impl FnMut(Event<'_>)) {
         let mut rest = chunk;
@@ -79,7 +103,7 @@ impl Decoder {
     }
 
     fn keep(&mut self, part: &[u8]) {
-        if self.line.len() + self.data.len() + part.len() > EVENT_BYTES_MAX {
+        if self.is_too_long(part) {
             self.cut = Cut::Line;
             self.line.clear();
             self.data.clear();
@@ -88,10 +112,15 @@ impl Decoder {
         }
     }
 
+    /// Whether the event outgrows its limit with the line that `part` continues.
+    fn is_too_long(&self, part: &[u8]) -> bool {
+        self.line.len() + self.data.len() + part.len() > self.event_bytes_max
+    }
+
     /// Ends a line whose last part is `tail`; what came before it is in `self.line`.
     fn end_line(&mut self, tail: &[u8], each: &mut impl FnMut(Event<'_>)) {
         // Most lines lie whole in one chunk and need no copy.
-        let copied = !self.line.is_empty() || self.cut == Cut::Line || tail.len() > EVENT_BYTES_MAX;
+        let copied = !self.line.is_empty() || self.cut == Cut::Line || self.is_too_long(tail);
         let mut line = Vec::new();
         let mut text = tail;
         if copied {
@@ -130,11 +159,6 @@ impl Decoder {
     }
 
     fn append(&mut self, value: &[u8]) {
-        if self.data.len() + value.len() >= EVENT_BYTES_MAX {
-            self.cut = Cut::Event;
-            self.data.clear();
-            return;
-        }
         if self.has_data {
             self.data.push(b'\n');
         }
@@ -181,7 +205,14 @@ mod tests {
     type Seen = (String, String, u64, bool);
 
     fn decode<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Seen>, (u64, u64)) {
-        let (mut decoder, mut out) = (Decoder::default(), Vec::new());
+        decode_within(EVENT_BYTES_MAX, chunks)
+    }
+
+    fn decode_within<'a>(
+        limit: usize,
+        chunks: impl IntoIterator<Item = &'a [u8]>,
+    ) -> (Vec<Seen>, (u64, u64)) {
+        let (mut decoder, mut out) = (Decoder::with_limit(limit), Vec::new());
         let mut each = |event: Event<'_>| {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             out.push((text(event.name), text(event.data), event.end, event.complete));
@@ -258,9 +289,10 @@ mod tests {
             lines in prop::collection::vec("(\u{FEFF}?data: ?[a-z:é😀]{0,3}|event: x|: c)?(\n|\r|\r\n)", 0..24),
             cuts in prop::collection::vec(1_usize..5, 0..60),
             tail in "(data: tail)?",
+            limit in prop_oneof![Just(EVENT_BYTES_MAX), 1_usize..24],
         ) {
             let bytes = (lines.concat() + &tail).into_bytes();
-            let whole = decode([bytes.as_slice()]);
+            let whole = decode_within(limit, [bytes.as_slice()]);
             let (mut chunks, mut rest) = (Vec::new(), &bytes[..]);
             for cut in cuts {
                 let (chunk, tail) = rest.split_at(cut.min(rest.len()));
@@ -268,8 +300,8 @@ mod tests {
                 rest = tail;
             }
             chunks.push(rest);
-            prop_assert_eq!(&decode(chunks), &whole);
-            prop_assert_eq!(&decode(bytes.chunks(1)), &whole);
+            prop_assert_eq!(&decode_within(limit, chunks), &whole);
+            prop_assert_eq!(&decode_within(limit, bytes.chunks(1)), &whole);
         }
 
         #[test]

@@ -38,22 +38,22 @@ pub(crate) struct Seen {
     pub(crate) terminal: bool,
 }
 
-/// Reads the stream `bytes` into `meaning`: `response` and everything that hangs on events. Returns how
-/// many events had data.
+/// Reads the stream `bytes` into `meaning`: `response` and everything that hangs on events. Returns
+/// whether there was nothing but comments.
 pub(crate) fn read(
     bytes: &[u8],
     assembly: Box<dyn Assembly>,
     meaning: &mut Meaning,
     notes: &mut Notes,
-) -> usize {
+) -> bool {
     let mut reader =
         Reader { assembly, meaning, notes, data_events: 0, done: false, halves: false };
     let mut decoder = Decoder::default();
     decoder.push(bytes, |event| reader.event(event));
-    let (_comments, skipped) = decoder.finish(|event| reader.event(event));
-    let data_events = reader.data_events;
+    let (comments, skipped) = decoder.finish(|event| reader.event(event));
+    let is_silent = reader.data_events == 0 && comments > 0;
     reader.finish(skipped);
-    data_events
+    is_silent
 }
 
 struct Reader<'a> {

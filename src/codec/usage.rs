@@ -122,7 +122,7 @@ impl Reader<'_> {
             return;
         }
         let is_known = usage.output_reasoning == Some(gap)
-            || matches!(provider, "gemini" | "google" | "vertex");
+            || ["gemini", "google", "vertex"].iter().any(|name| provider.starts_with(name));
         if !is_known && usage.output.is_some() {
             self.notes.add("usage_gap_counted_as_output");
         }

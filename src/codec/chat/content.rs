@@ -55,7 +55,7 @@ impl Content {
         }
     }
 
-    /// Joins a part to the last one where both are text or both are thinking; else appends it.
+    /// Joins a part to the last one where both are text or both are thoughts; else appends it.
     fn add_object(&mut self, part: Map<String, Value>) {
         match self.parts.last_mut() {
             Some(Value::Object(last)) if kind(last).is_some() && kind(last) == kind(&part) => {
@@ -71,12 +71,12 @@ impl Content {
 /// The types whose neighbours are one part sent in pieces.
 fn kind(part: &Map<String, Value>) -> Option<&'static str> {
     let kind = part.get("type")?.as_str()?;
-    ["text", "thinking"].into_iter().find(|known| *known == kind)
+    ["text", "thinking", "reasoning"].into_iter().find(|known| *known == kind)
 }
 
 fn member_rule(key: &str) -> fn(&mut Value, Value) {
     match key {
-        "text" | "thinking" => join_inner,
+        "text" | "thinking" | "summary" => join_inner,
         "type" => merge::last,
         _ => merge::unknown,
     }
@@ -89,7 +89,7 @@ fn join_inner(slot: &mut Value, value: Value) {
             for part in new {
                 match (old.last_mut(), part) {
                     (Some(Value::Object(last)), Value::Object(part))
-                        if kind(last) == Some("text") && kind(&part) == Some("text") =>
+                        if last.get("type") == part.get("type") && part.contains_key("text") =>
                     {
                         for (key, value) in part {
                             let rule = if key == "text" { merge::text } else { merge::unknown };

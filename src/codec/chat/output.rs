@@ -24,9 +24,10 @@ fn has_text(value: &Value) -> bool {
     match value {
         Value::String(text) => !text.is_empty(),
         Value::Array(_) => any(value, has_text),
-        Value::Object(_) => {
-            part_has(value, &["text", "thinking", "refusal", "image_url", "input_audio", "audio"])
-        }
+        Value::Object(_) => part_has(
+            value,
+            &["text", "thinking", "summary", "refusal", "image_url", "input_audio", "audio"],
+        ),
         _ => false,
     }
 }

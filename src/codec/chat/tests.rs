@@ -90,6 +90,16 @@ fn usage_is_the_last_one_and_never_a_sum() {
     ]);
     assert_eq!(shrinking.usage.unwrap().output, Some(2));
     assert_eq!(shrinking.notes, ["usage_sent_twice_and_different"]);
+    let twice = chunks(&[
+        json!({"choices": [], "usage": usage(2)}),
+        json!({"choices": [], "usage": usage(5)}),
+    ]);
+    assert_eq!((twice.usage.unwrap().output, twice.notes), (Some(5), shrinking.notes));
+    let same = chunks(&[
+        json!({"choices": [], "usage": usage(2)}),
+        json!({"choices": [], "usage": usage(2)}),
+    ]);
+    assert!(same.notes.is_empty());
     let beside =
         chunks(&[json!({"choices": [content(0, "a")], "x_groq": {"id": "r", "usage": usage(3)}})]);
     assert_eq!(beside.usage.unwrap().output, Some(3));
@@ -400,6 +410,7 @@ fn a_stream_of_another_shape_is_kept_as_events() {
         stream("data: Internal Server Error\n\n").response,
         Some(json!("data: Internal Server Error\n\n"))
     );
+    assert_eq!(stream("upstream timed out").response, Some(json!("upstream timed out")));
     assert_eq!(stream(": only a comment\n\n").response, None);
     assert_eq!(stream("").response, None);
     assert!(stream("").stream);

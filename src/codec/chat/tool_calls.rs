@@ -61,7 +61,10 @@ impl ToolCalls {
                 notes.add("tool_call_unreadable");
             };
         };
-        let index = fragment.get("index").and_then(Value::as_i64);
+        let index = fragment.get("index").and_then(|index| match index {
+            Value::String(text) => text.parse().ok(),
+            index => index.as_i64(),
+        });
         let id = fragment.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
         let Some(place) = self.place(index, &id, &fragment) else {
             self.dropped += 1;
@@ -71,6 +74,7 @@ impl ToolCalls {
         if let Some(call) = self.calls.get_mut(place) {
             if call.id.is_empty() && !id.is_empty() {
                 self.ids.insert((index, id.clone()), place);
+                self.ids.entry((None, id.clone())).or_insert(place);
                 call.id = id;
             }
             call.add(fragment);
@@ -85,8 +89,15 @@ impl ToolCalls {
         fragment: &Map<String, Value>,
     ) -> Option<usize> {
         let by_id = || self.ids.get(&(index, id.to_owned())).copied().filter(|_| !id.is_empty());
+        // A bare fragment whose index is new goes on with a call that had none.
+        let unnumbered = || {
+            let last = self
+                .last
+                .filter(|last| self.calls.get(*last).is_some_and(|call| call.index.is_none()));
+            last.filter(|_| id.is_empty() && !has_name(fragment))
+        };
         let open = match index {
-            Some(index) => self.open.get(&index).copied(),
+            Some(index) => self.open.get(&index).copied().or_else(unnumbered),
             None => self.last,
         };
         let continued =
@@ -114,28 +125,22 @@ impl ToolCalls {
         fragment: &Map<String, Value>,
     ) -> bool {
         let Some(call) = self.calls.get(open) else { return false };
-        let name = |members: &Map<String, Value>| {
-            ["function", "custom"].iter().any(|kind| {
-                let name = members.get(*kind).and_then(|function| function.get("name")?.as_str());
-                name.is_some_and(|name| !name.is_empty())
-            })
-        };
         if index.is_none() {
-            return id.is_empty() && !name(fragment);
+            return id.is_empty() && !has_name(fragment);
         }
         if !id.is_empty() {
             return call.id.is_empty();
         }
         // Whole calls, all numbered 0 and without ids: a second complete object opens a second call.
-        let arguments = |members: &Map<String, Value>, edge: fn(&str) -> bool| {
+        let arguments = |members: &Map<String, Value>, is_edge: fn(&str) -> bool| {
             let arguments = members.get("function").and_then(|function| function.get("arguments"));
             arguments.is_some_and(|arguments| {
-                arguments.is_object() || arguments.as_str().is_some_and(edge)
+                arguments.is_object() || arguments.as_str().is_some_and(is_edge)
             })
         };
-        let is_next = name(fragment)
-            && arguments(&call.members, |text| text.trim_end().ends_with('}'))
-            && arguments(fragment, |text| text.trim_start().starts_with('{'));
+        let is_next = has_name(fragment)
+            && arguments(&call.members, |text| edge(text.bytes().rev()) == Some(b'}'))
+            && arguments(fragment, |text| edge(text.bytes()) == Some(b'{'));
         !is_next
     }
 }
@@ -173,6 +178,19 @@ impl Call {
         call.extend(self.members);
         Value::Object(call)
     }
+}
+
+/// How far from its ends a text is looked at for the brace that opens or closes it.
+const EDGE_BYTES: usize = 64;
+
+/// The first byte that is no white space.
+fn edge(mut bytes: impl Iterator<Item = u8>) -> Option<u8> {
+    bytes.by_ref().take(EDGE_BYTES).find(|byte| !byte.is_ascii_whitespace())
+}
+
+fn has_name(fragment: &Map<String, Value>) -> bool {
+    let name = |kind: &str| fragment.get(kind)?.get("name")?.as_str();
+    ["function", "custom"].iter().any(|kind| name(kind).is_some_and(|name| !name.is_empty()))
 }
 
 /// Takes a piece of a function (or of a custom tool).
@@ -255,6 +273,16 @@ mod tests {
             ]),
             of(&[("a", "f", "{\"x\":1} "), ("b", "g", "{}"), ("", "h", "{\"y\":2}")])
         );
+        let only_first = [
+            json!([{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}]),
+            json!([{"id": "a", "function": {"arguments": "\"x\""}}, {"function": {"arguments": ":1}"}}]),
+        ];
+        assert_eq!(short(&only_first), of(&[("a", "f", "{\"x\":1}")]));
+        let only_later = [
+            json!([{"id": "a", "function": {"name": "f", "arguments": "{"}}]),
+            json!([{"index": "0", "function": {"arguments": "\"x\""}}, {"index": 0, "function": {"arguments": ":1}"}}]),
+        ];
+        assert_eq!(short(&only_later), of(&[("a", "f", "{\"x\":1}")]));
     }
 
     #[test]
