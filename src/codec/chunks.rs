@@ -63,6 +63,8 @@ impl<C: Choice> Assembly for Chunks<C> {
                 "type" if event.failed => {}
                 // What the finished object overrules, and padding against traffic analysis.
                 "object" | "obfuscation" | "p" => {}
+                // Azure begins with blank ones, Snowflake never fills them.
+                "id" | "model" | "created" if !merge::is_filled(&value) => {}
                 "id" | "model" | "created" => self.add_member(key, value, merge::first_filled),
                 "system_fingerprint" | "service_tier" => {
                     self.add_member(key, value, merge::last_filled);

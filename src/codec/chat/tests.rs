@@ -66,6 +66,13 @@ fn members_of_the_chunk() {
             "timings": {"prompt_ms": 1}, "moderation": {"flagged": false},
         })
     );
+    let blank = chunks(&[
+        json!({"id": "", "created": 0, "model": "", "system_fingerprint": "", "choices": []}),
+    ]);
+    assert_eq!(
+        blank.response.unwrap(),
+        json!({"object": "chat.completion", "choices": [], "system_fingerprint": ""})
+    );
     assert_eq!(meaning.model_served.as_deref(), Some("m-1"));
     assert_eq!(meaning.model_requested.as_deref(), Some("m"));
     assert_eq!(meaning.service_tier.as_deref(), Some("default"));

@@ -57,9 +57,8 @@ impl ToolCalls {
 
     fn add_fragment(&mut self, fragment: Value, notes: &mut Notes) {
         let Value::Object(fragment) = fragment else {
-            return if !fragment.is_null() {
-                notes.add("tool_call_unreadable");
-            };
+            notes.add("tool_call_unreadable");
+            return;
         };
         let index = fragment.get("index").and_then(|index| match index {
             Value::String(text) => text.parse().ok(),
