@@ -1,7 +1,42 @@
 //! Bytes to meaning: pure functions that never fail. What cannot be read is absent, with a note.
 
+mod body;
+mod chat;
+mod chunks;
+mod completions;
+#[cfg(test)]
+mod corpus_tests;
+mod embeddings;
+mod errors;
+mod facts;
+mod json;
+mod merge;
+mod notes;
+mod other;
+mod parameters;
+mod reader;
+mod request;
+mod request_tags;
+pub mod sse;
+mod stream;
+mod text;
+mod usage;
+
 use crate::model::{CallError, Endpoint, Tags, Usage};
 use serde_json::{Map, Value};
+
+/// How the exchanges of one API are read: one file, and one line in [`CODECS`].
+trait Codec: Sync {
+    /// Whether the codec is for this endpoint.
+    fn reads(&self, endpoint: &Endpoint) -> bool;
+
+    /// Reads an exchange. Never fails.
+    fn read(&self, reading: &Reading<'_>) -> Meaning;
+}
+
+/// Every codec; the first that reads an endpoint is used, the last reads all.
+static CODECS: &[&dyn Codec] =
+    &[&chat::Chat, &completions::Completions, &embeddings::Embeddings, &other::Other];
 
 /// An exchange as a codec sees it: content-decoded, whole as far as it was kept.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +105,135 @@ pub struct Meaning {
 }
 
 /// Reads an exchange.
-pub fn read(_reading: &Reading<'_>) -> Meaning {
-    Meaning::default()
+pub fn read(reading: &Reading<'_>) -> Meaning {
+    let codec = CODECS.iter().find(|codec| codec.reads(reading.endpoint));
+    codec.map_or_else(Meaning::default, |codec| codec.read(reading))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn reading<'a>(endpoint: &'a Endpoint, response: &'a [u8]) -> Reading<'a> {
+        Reading {
+            endpoint,
+            provider: "openai",
+            method: "POST",
+            path: "/v1/things",
+            request: br#"{"model":"asked","input":"x","dimensions":3,"user":"u"}"#,
+            status: Some(200),
+            content_type: Some("application/json"),
+            response,
+        }
+    }
+
+    #[test]
+    fn embeddings() {
+        let body =
+            br#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.10,1e-5]}],
+            "model":"served","usage":{"prompt_tokens":5,"total_tokens":5}}"#;
+        let meaning = read(&reading(&Endpoint::from("embeddings"), body));
+        assert_eq!(
+            (meaning.model_requested.as_deref(), meaning.model_served.as_deref()),
+            (Some("asked"), Some("served"))
+        );
+        assert_eq!(meaning.response.unwrap()["data"][0]["embedding"].to_string(), "[0.10,1e-5]");
+        let usage = meaning.usage.unwrap();
+        assert_eq!((usage.input, usage.output, usage.total), (Some(5), None, Some(5)));
+        assert_eq!(Value::Object(meaning.parameters), json!({"dimensions": 3}));
+        assert_eq!((meaning.tags.user.as_deref(), meaning.tags.user_query), (Some("u"), None));
+        assert!(meaning.terminal && meaning.finish_reasons.is_empty() && meaning.notes.is_empty());
+    }
+
+    #[test]
+    fn anything_else() {
+        let other = Endpoint::from("other");
+        let body =
+            br#"{"model":"m","usage":{"input_tokens":2,"output_tokens":3},"service_tier":"flex"}"#;
+        let meaning = read(&reading(&other, body));
+        assert_eq!(meaning.usage.unwrap().total, Some(5));
+        assert_eq!(meaning.service_tier.as_deref(), Some("flex"));
+        let polled = read(&Reading { method: "GET", ..reading(&other, body) });
+        assert_eq!(polled.usage, None, "counted when it was made");
+        let events = b"event: a\ndata: {\"usage\":{\"input_tokens\":2}}\n\ndata: {\"error\":{\"message\":\"m\"}}\n\n";
+        let meaning =
+            read(&Reading { content_type: Some("text/event-stream"), ..reading(&other, events) });
+        assert_eq!(
+            (meaning.usage.unwrap().input, meaning.error.unwrap().message.as_deref()),
+            (Some(2), Some("m"))
+        );
+        assert_eq!(meaning.response.unwrap()["events"].as_array().map(Vec::len), Some(2));
+        let binary =
+            read(&Reading { content_type: Some("audio/mpeg"), ..reading(&other, b"\xFF\xFB\x90") });
+        assert_eq!((binary.response, binary.error), (None, None));
+    }
+
+    /// Text that is nearly a stream of chunks.
+    fn near_chunks() -> impl Strategy<Value = String> {
+        let value = prop_oneof![
+            Just("null"),
+            Just("0"),
+            Just("-1"),
+            Just("\"x\""),
+            Just("\"\""),
+            Just("[]"),
+            Just("{}"),
+            Just("[{}]"),
+            Just("[null,1,\"a\",[],{\"text\":\"t\",\"type\":\"text\",\"index\":0,\"id\":\"i\"}]"),
+            Just("1e999"),
+            Just(
+                "{\"name\":[],\"arguments\":{},\"data\":\"=A=\",\"id\":{},\"text\":1,\"content\":[1]}"
+            ),
+            Just("\"\\ud800\""),
+        ];
+        let key = prop::sample::select(vec![
+            "role",
+            "content",
+            "refusal",
+            "tool_calls",
+            "function_call",
+            "audio",
+            "images",
+            "reasoning",
+            "reasoning_details",
+            "executed_tools",
+            "annotations",
+            "index",
+            "id",
+            "thinking_blocks",
+        ]);
+        let top = prop::sample::select(vec![
+            "id", "usage", "x_groq", "error", "choices", "created", "object", "type", "model",
+        ]);
+        let delta = prop::collection::vec((key, value.clone()), 0..4);
+        let event = (delta, top, value.clone(), value).prop_map(|(delta, top, first, second)| {
+            let members: Vec<String> =
+                delta.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+            let choice = format!(
+                "{{\"index\":{first},\"delta\":{{{}}},\"logprobs\":{second}}}",
+                members.join(",")
+            );
+            format!("data: {{\"choices\":[{choice}],\"{top}\":{second}}}\n\n")
+        });
+        prop::collection::vec(event, 0..6).prop_map(|events| events.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(body in near_chunks(), status in prop::option::of(100_u16..600), cut in any::<prop::sample::Index>()) {
+            for name in ["chat.completions", "completions", "embeddings", "other"] {
+                let endpoint = Endpoint::from(name);
+                let bytes = body.as_bytes();
+                let bytes = &bytes[..bytes.len() - cut.index(bytes.len() + 1)];
+                let stream = Reading { content_type: None, status, ..reading(&endpoint, bytes) };
+                let meaning = read(&stream);
+                // What was read can be written and read again.
+                let written = serde_json::to_string(&meaning.response).unwrap();
+                prop_assert_eq!(serde_json::from_str::<Option<Value>>(&written).unwrap(), meaning.response.filter(|v| !v.is_null()));
+                read(&Reading { request: bytes, ..stream });
+            }
+        }
+    }
 }
