@@ -138,7 +138,7 @@ impl Reader {
         order: &str,
         limit: u32,
     ) -> Result<Vec<(i64, Value)>, StoreError> {
-        let filter = filter::of(query, Timestamp::now(), 2);
+        let filter = filter::of(query, 2);
         let sql = format!(
             "SELECT c.seq, d.doc FROM calls c JOIN docs d USING (seq) \
              WHERE {position} AND {} ORDER BY c.seq {order} LIMIT {limit}",
@@ -216,7 +216,7 @@ impl Reader {
     /// # Errors
     /// As [`Self::list`].
     pub fn stats(&self, query: &Query, by: GroupBy) -> Result<Vec<StatRow>, StoreError> {
-        let filter = filter::of(query, Timestamp::now(), 1);
+        let filter = filter::of(query, 1);
         let sql = format!(
             "SELECT {}, outcome = 'completed', input_tokens, output_tokens, cached_tokens, \
              cost_pico, cost_status, latency_ms, ttft_ms FROM calls c WHERE {}",

@@ -69,6 +69,12 @@ CREATE TABLE docs (
   doc TEXT NOT NULL
 );
 
+CREATE TABLE texts (
+  seq    INTEGER PRIMARY KEY REFERENCES calls (seq) ON DELETE CASCADE,
+  input  TEXT,
+  output TEXT
+);
+
 CREATE TABLE bodies (
   seq             INTEGER PRIMARY KEY REFERENCES calls (seq) ON DELETE CASCADE,
   request         BLOB,
