@@ -34,12 +34,12 @@ pub(crate) struct Chunks<C> {
     usage: Value,
     usage_is_final: bool,
     error: Option<Value>,
-    recognised: bool,
+    recognized: bool,
 }
 
 impl<C: Choice> Assembly for Chunks<C> {
     fn add(&mut self, event: Data<'_>, notes: &mut Notes) -> Seen {
-        self.recognised |= event.failed;
+        self.recognized |= event.failed;
         let has_error = event.value.get("error").is_some_and(errors::is_truthy);
         let chunk = match event.value {
             Value::Object(chunk) if !event.failed || has_error || chunk.contains_key("choices") => {
@@ -77,7 +77,7 @@ impl<C: Choice> Assembly for Chunks<C> {
     }
 
     fn finish(mut self: Box<Self>, notes: &mut Notes) -> Option<Value> {
-        if !self.recognised {
+        if !self.recognized {
             return None;
         }
         let mut object = Map::new();
@@ -108,7 +108,7 @@ impl<C: Choice> Chunks<C> {
     }
 
     fn add_choices(&mut self, choices: Value, notes: &mut Notes) -> bool {
-        self.recognised = true;
+        self.recognized = true;
         let Value::Array(choices) = choices else { return false };
         // Several choices without any index can only be told apart by their places.
         let by_place =

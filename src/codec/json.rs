@@ -14,6 +14,10 @@ use std::{borrow::Cow, cell::Cell, fmt};
 /// reads back when it stands inside a record.
 const DEPTH_MAX: usize = 96;
 
+/// Most values in one text. A value costs some fifty bytes of memory however short it is written, so
+/// a body of zeros would grow fiftyfold; the vectors of a large body of embeddings fit.
+const VALUES_MAX: usize = 2_000_000;
+
 /// First marker: U+D800 is kept as this character, U+DFFF as the last of the plane.
 const HALF: u32 = 0x10_F800;
 
@@ -35,6 +39,8 @@ pub(crate) struct Oddities {
 pub(crate) enum Unread {
     /// Nested deeper than [`DEPTH_MAX`].
     TooDeep,
+    /// More than [`VALUES_MAX`] values.
+    TooMany,
     /// Not JSON, or not all of it.
     Malformed,
 }
@@ -43,6 +49,7 @@ impl Unread {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::TooDeep => "nested too deeply",
+            Self::TooMany => "too many values",
             Self::Malformed => "not JSON",
         }
     }
@@ -86,12 +93,12 @@ pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
 }
 
 fn parse_text(text: &str, odd: &mut Oddities) -> Result<Value, Unread> {
-    let (duplicate_keys, too_deep) = (Cell::new(false), Cell::new(false));
+    let (duplicate_keys, limit, values) = (Cell::new(false), Cell::new(None), Cell::new(0));
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let tree = Tree { duplicate_keys: &duplicate_keys, too_deep: &too_deep, depth: 0 };
+    let tree = Tree { duplicate_keys: &duplicate_keys, limit: &limit, values: &values, depth: 0 };
     let value = tree
         .deserialize(&mut deserializer)
-        .map_err(|_| if too_deep.get() { Unread::TooDeep } else { Unread::Malformed })?;
+        .map_err(|_| limit.get().unwrap_or(Unread::Malformed))?;
     odd.duplicate_keys |= duplicate_keys.get();
     odd.trailing_text |= deserializer.end().is_err();
     Ok(value)
@@ -101,17 +108,28 @@ fn parse_text(text: &str, odd: &mut Oddities) -> Result<Value, Unread> {
 #[derive(Clone, Copy)]
 struct Tree<'a> {
     duplicate_keys: &'a Cell<bool>,
-    too_deep: &'a Cell<bool>,
+    /// The limit that was met.
+    limit: &'a Cell<Option<Unread>>,
+    values: &'a Cell<usize>,
     depth: usize,
 }
 
 impl Tree<'_> {
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth >= DEPTH_MAX {
-            self.too_deep.set(true);
-            return Err(E::custom("nested too deeply"));
+            self.limit.set(Some(Unread::TooDeep));
+            return Err(E::custom(Unread::TooDeep.as_str()));
         }
         Ok(Self { depth: self.depth + 1, ..self })
+    }
+
+    fn count<E: serde::de::Error>(self) -> Result<(), E> {
+        self.values.set(self.values.get() + 1);
+        if self.values.get() > VALUES_MAX {
+            self.limit.set(Some(Unread::TooMany));
+            return Err(E::custom(Unread::TooMany.as_str()));
+        }
+        Ok(())
     }
 }
 
@@ -162,6 +180,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
         let inner = self.deeper()?;
         let mut items = Vec::new();
         while let Some(item) = seq.next_element_seed(inner)? {
+            self.count()?;
             items.push(item);
         }
         Ok(Value::Array(items))
@@ -178,6 +197,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
                 };
                 return text.parse().map(Value::Number).map_err(A::Error::custom);
             }
+            self.count()?;
             if members.insert(key, value).is_some() {
                 self.duplicate_keys.set(true);
             }
@@ -291,6 +311,12 @@ mod tests {
         }
         let fits = "[".repeat(90) + &"]".repeat(90);
         assert!(parse(fits.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn so_is_the_number_of_values() {
+        let zeros = format!("[{}0]", "0,".repeat(VALUES_MAX));
+        assert_eq!(parse(zeros.as_bytes()).unwrap_err(), Unread::TooMany);
     }
 
     #[test]

@@ -74,7 +74,7 @@ const CREDENTIALS: &[&str] = &[
     "access_key",
 ];
 
-/// Most parameters kept, and the longest text or serialised structure among them, in bytes.
+/// Most parameters kept, and the longest text or serialized structure among them, in bytes.
 const PARAMETERS_MAX: usize = 128;
 const VALUE_BYTES_MAX: usize = 4096;
 

@@ -122,6 +122,7 @@ impl Reader<'_> {
         } else {
             self.notes.add(match why {
                 Unread::TooDeep => "event_nested_too_deeply",
+                Unread::TooMany => "event_with_too_many_values",
                 Unread::Malformed if !event.complete => "event_cut_short",
                 Unread::Malformed => "event_not_json",
             });
