@@ -16,6 +16,9 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 
+/// Longest text kept for searching, in bytes.
+pub const SEARCH_TEXT_MAX: usize = 64 * 1024;
+
 /// A finished call, understood.
 #[derive(Debug)]
 pub struct Interpreted {
@@ -23,8 +26,8 @@ pub struct Interpreted {
     pub record: Record,
     /// The raw bodies, where content is kept.
     pub bodies: Option<Bodies>,
-    /// What a stream adds up to: text that stands nowhere in one piece in the raw bytes.
-    pub reassembled: Option<Value>,
+    /// What the non-streaming endpoint would have returned.
+    pub response: Option<Value>,
 }
 
 /// The record of a finished call, and its raw bodies.
@@ -63,12 +66,12 @@ pub fn interpret(exchange: &Exchange, book: &PriceBook) -> Interpreted {
         response: exchange.response.clone(),
         chunks: exchange.chunks.clone(),
     });
-    let reassembled = meaning.response.take().filter(|_| meaning.stream);
+    let response = meaning.response.take();
     add_meaning(&mut record, meaning, &head, book);
     if !head.keep_content {
         strip_content(&mut record);
     }
-    Interpreted { record, bodies, reassembled }
+    Interpreted { record, bodies, response }
 }
 
 /// The record of a call that has only begun: as it stands if nothing more is ever heard of it.
@@ -155,6 +158,38 @@ pub fn restore(stored: Stored) -> Record {
     record.request = meaning.request;
     record.response = meaning.response;
     record
+}
+
+/// The answer's text, for searching: of every choice and item, one a line.
+pub fn answer_text(response: &Value) -> String {
+    let mut text = String::new();
+    collect_text(response, 0, &mut text);
+    text
+}
+
+/// Members that hold an answer's text, whatever the endpoint.
+const TEXT_MEMBERS: [&str; 8] =
+    ["content", "text", "refusal", "reasoning_content", "reasoning", "arguments", "transcript", "output_text"];
+
+fn collect_text(value: &Value, depth: u8, text: &mut String) {
+    if depth > 12 || text.len() > SEARCH_TEXT_MAX {
+        return;
+    }
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                match member {
+                    Value::String(part) if TEXT_MEMBERS.contains(&name.as_str()) => {
+                        text.push_str(part);
+                        text.push('\n');
+                    }
+                    other => collect_text(other, depth + 1, text),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_text(item, depth + 1, text)),
+        _ => {}
+    }
 }
 
 fn decode(headers: &[(String, String)], body: &Bytes, chunks: &ChunkLog) -> Decoded {

@@ -5,13 +5,13 @@
 
 use crate::{
     content,
-    interpret::{Interpreted, begun, interpret, started},
+    interpret::{Interpreted, answer_text, begun, interpret, started},
     metrics::Metrics,
     model::{Exchange, Head, Headers, Outcome, Record, Tags},
     pricing::PriceBook,
     proxy::{Captured, Event, Spiller, Waiter},
     redact::Redactor,
-    store::{Bodies, Entry, Started, Store},
+    store::{Bodies, Entry, Started, Store, Text},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -134,29 +134,30 @@ impl Recorder {
         }
         let head = Arc::clone(&exchange.head);
         let read = catch_unwind(AssertUnwindSafe(|| self.read(&exchange)));
-        let (record, bodies) = read.unwrap_or_else(|_| {
+        let entry = read.unwrap_or_else(|_| {
             self.metrics.capture_dropped("capture_error");
             tracing::error!(call.id = %head.id, "a call could not be read; its record is bare");
             let mut record = begun(&head);
             record.notes.push("capture_error: the call could not be read".to_owned());
-            (record, None)
+            Entry { record, bodies: None, text: None }
         });
-        self.metrics.recorded(&record);
-        log(&record);
-        self.append(Entry { record, bodies }, done);
+        self.metrics.recorded(&entry.record);
+        log(&entry.record);
+        self.append(entry, done);
     }
 
-    fn read(&self, exchange: &Exchange) -> (Record, Option<Bodies>) {
+    fn read(&self, exchange: &Exchange) -> Entry {
         let book = self.book.load();
-        let Interpreted { record, bodies, reassembled } = interpret(exchange, &book);
+        let Interpreted { record, bodies, response } = interpret(exchange, &book);
         let redactor = self.redactor.load();
         let mut record = mask(record, &redactor);
         let bodies = bodies.map(|mut bodies| {
             mask_request(&mut bodies, &mut record, &redactor);
-            mask_response(&mut bodies, &mut record, reassembled.as_ref(), &redactor);
+            mask_response(&mut bodies, &mut record, response.as_ref(), &redactor);
             bodies
         });
-        (record, bodies)
+        let text = bodies.as_ref().map(|_| search_text(&record, response.as_ref(), &redactor));
+        Entry { record, bodies, text }
     }
 
     /// The store bounds what waits in it; what has no room there yet waits here.
@@ -186,6 +187,16 @@ fn mask(record: Record, redactor: &Redactor) -> Record {
     bare
 }
 
+/// What searching for words looks at: the question and the answer.
+fn search_text(record: &Record, response: Option<&Value>, redactor: &Redactor) -> Text {
+    let output = response.map(answer_text).unwrap_or_default();
+    let output = match redactor.redact(output.as_bytes()) {
+        Some((masked, _)) => String::from_utf8_lossy(&masked).into_owned(),
+        None => output,
+    };
+    Text { input: record.tags.user_query.clone().unwrap_or_default(), output }
+}
+
 fn mask_request(bodies: &mut Bodies, record: &mut Record, redactor: &Redactor) {
     let Some((masked, kinds)) = redactor.redact(&bodies.request.kept) else { return };
     // Positions have moved; the member was read long ago and can go.
@@ -203,7 +214,7 @@ fn mask_request(bodies: &mut Bodies, record: &mut Record, redactor: &Redactor) {
 fn mask_response(
     bodies: &mut Bodies,
     record: &mut Record,
-    reassembled: Option<&Value>,
+    response: Option<&Value>,
     redactor: &Redactor,
 ) {
     let headers = &mut record.headers.response;
@@ -211,7 +222,8 @@ fn mask_response(
     let decoded = encoding.and_then(|at| headers.get(at)).map(|(_, encoding)| {
         content::decode(Some(encoding), &bodies.response.kept, std::iter::empty()).bytes
     });
-    let whole = reassembled
+    let whole = response
+        .filter(|_| record.stream)
         .and_then(|value| serde_json::to_vec(value).ok())
         .and_then(|json| redactor.redact(&json));
     let (masked, kinds) = if let Some(masked) = whole {

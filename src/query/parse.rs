@@ -1,6 +1,6 @@
 //! Text to terms.
 
-use super::{Field, Kind, Query, QueryError, Term, Test, field};
+use super::{Kind, Query, QueryError, Term, Test, field};
 use crate::model::Timestamp;
 
 /// Longest query, in bytes.
@@ -253,6 +253,7 @@ fn time(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::Field;
     use proptest::prelude::*;
 
     fn fails(text: &str) -> (usize, String) {

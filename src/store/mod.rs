@@ -48,6 +48,17 @@ pub struct Entry {
     pub record: Record,
     /// Raw bodies, already redacted; `None` when content is not kept.
     pub bodies: Option<Bodies>,
+    /// What searching for words looks at.
+    pub text: Option<Text>,
+}
+
+/// Question and answer of a call, already redacted.
+#[derive(Clone, Debug, Default)]
+pub struct Text {
+    /// The question.
+    pub input: String,
+    /// The answer.
+    pub output: String,
 }
 
 /// The raw capture of one call.

@@ -1,6 +1,6 @@
 //! Records to rows and back.
 
-use super::{Bodies, Entry, Started, StoreError, Stored};
+use super::{Bodies, Entry, Started, StoreError, Stored, Text};
 use crate::model::{Body, ChunkLog, Outcome, Record};
 use bytes::Bytes;
 use rusqlite::{CachedStatement, Connection, Row, params};
@@ -18,6 +18,7 @@ pub struct Packed {
     record: Record,
     doc: String,
     bodies: Option<PackedBodies>,
+    text: Option<Text>,
 }
 
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl Packed {
     /// Serialises and compresses.
     pub fn new(entry: Entry) -> Self {
         let bodies = entry.bodies.map(PackedBodies::new);
-        Self { doc: doc(&entry.record), record: entry.record, bodies }
+        Self { doc: doc(&entry.record), record: entry.record, bodies, text: entry.text }
     }
 
     /// Bytes it takes in memory, about.
@@ -49,7 +50,8 @@ impl Packed {
         let bodies = self.bodies.as_ref().map_or(0, |bodies| {
             bodies.request.bytes.len() + bodies.response.bytes.len() + bodies.chunks.len()
         });
-        u64::try_from(self.doc.len() * 2 + bodies + 1024).unwrap_or(u64::MAX)
+        let text = self.text.as_ref().map_or(0, |text| text.input.len() + text.output.len());
+        u64::try_from(self.doc.len() * 2 + bodies + text + 1024).unwrap_or(u64::MAX)
     }
 
     /// Id of the record.
@@ -75,6 +77,11 @@ impl Packed {
             .execute(params![seq, self.doc])?;
         if let Some(bodies) = &self.bodies {
             bodies.insert(connection, seq)?;
+        }
+        if let Some(text) = &self.text {
+            connection
+                .prepare_cached("INSERT INTO texts (seq, input, output) VALUES (?1, ?2, ?3)")?
+                .execute(params![seq, text.input, text.output])?;
         }
         Ok(seq)
     }
@@ -275,7 +282,9 @@ pub fn left_behind(connection: &Connection) -> Result<Vec<Entry>, StoreError> {
             },
             ..Bodies::default()
         });
-        entries.push(Entry { record, bodies });
+        let input = record.tags.user_query.clone();
+        let text = input.map(|input| Text { input, output: String::new() });
+        entries.push(Entry { record, bodies, text });
     }
     Ok(entries)
 }
