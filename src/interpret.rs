@@ -168,8 +168,16 @@ pub fn answer_text(response: &Value) -> String {
 }
 
 /// Members that hold an answer's text, whatever the endpoint.
-const TEXT_MEMBERS: [&str; 8] =
-    ["content", "text", "refusal", "reasoning_content", "reasoning", "arguments", "transcript", "output_text"];
+const TEXT_MEMBERS: [&str; 8] = [
+    "content",
+    "text",
+    "refusal",
+    "reasoning_content",
+    "reasoning",
+    "arguments",
+    "transcript",
+    "output_text",
+];
 
 fn collect_text(value: &Value, depth: u8, text: &mut String) {
     if depth > 12 || text.len() > SEARCH_TEXT_MAX {

@@ -298,7 +298,10 @@ mod tests {
 
     #[test]
     fn faults_say_where_and_what() {
-        assert_eq!(fails("a modl:x"), (2, "no field is called `modl`; did you mean `model`?".into()));
+        assert_eq!(
+            fails("a modl:x"),
+            (2, "no field is called `modl`; did you mean `model`?".into())
+        );
         assert_eq!(fails("cost:cheap").0, 5);
         assert_eq!(fails("(a OR b").0, 0);
         assert_eq!(fails("a)").0, 1);

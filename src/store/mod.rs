@@ -265,7 +265,10 @@ impl Store {
 /// Only the owner may look at what people say to models.
 fn make_private(dir: &Path) -> Result<(), StoreError> {
     let problem = |error: std::io::Error| {
-        StoreError::Directory(format!("the data directory {} cannot be used: {error}", dir.display()))
+        StoreError::Directory(format!(
+            "the data directory {} cannot be used: {error}",
+            dir.display()
+        ))
     };
     if dir.exists() && !dir.is_dir() {
         return Err(StoreError::Directory(format!("{} is not a directory", dir.display())));
@@ -327,7 +330,8 @@ fn open_or_set_aside(dir: &Path) -> Result<Connection, StoreError> {
 /// A damaged file often opens, and fails on the first look.
 fn usable(connection: Connection) -> Result<Connection, StoreError> {
     connection.query_row("SELECT count(*) FROM journal", [], |row| row.get::<_, i64>(0))?;
-    connection.query_row("SELECT coalesce(max(seq), 0) FROM calls", [], |row| row.get::<_, i64>(0))?;
+    connection
+        .query_row("SELECT coalesce(max(seq), 0) FROM calls", [], |row| row.get::<_, i64>(0))?;
     Ok(connection)
 }
 
@@ -360,7 +364,8 @@ fn recover(connection: &mut Connection) -> Result<(i64, Vec<(String, u64)>), Sto
     }
     transaction.execute("DELETE FROM journal", [])?;
     transaction.commit()?;
-    let last = connection.query_row("SELECT coalesce(max(seq), 0) FROM calls", [], |row| row.get(0))?;
+    let last =
+        connection.query_row("SELECT coalesce(max(seq), 0) FROM calls", [], |row| row.get(0))?;
     let mut statement = connection.prepare("SELECT reason, count FROM dropped")?;
     let dropped = statement
         .query_map([], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))?
@@ -469,3 +474,6 @@ pub struct Verdict {
     /// Ids of records whose bodies do not match their hash or do not unpack.
     pub bodies_bad: Vec<Uuid>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -206,7 +206,9 @@ impl Reader {
             Ok(rows.collect::<Result<_, _>>()?)
         })?;
         if found.len() > 1 {
-            return Err(StoreError::Invalid(format!("several calls have an id that starts with {id}")));
+            return Err(StoreError::Invalid(format!(
+                "several calls have an id that starts with {id}"
+            )));
         }
         Ok(found.into_iter().next())
     }

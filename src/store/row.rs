@@ -265,9 +265,8 @@ pub fn insert_started(connection: &Connection, started: &Started) -> Result<(), 
 /// SQLite's.
 pub fn left_behind(connection: &Connection) -> Result<Vec<Entry>, StoreError> {
     let mut statement = connection.prepare("SELECT doc, request FROM journal ORDER BY id")?;
-    let rows = statement.query_map([], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, Option<Vec<u8>>>(1)?))
-    })?;
+    let rows = statement
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<Vec<u8>>>(1)?)))?;
     let mut entries = Vec::new();
     for row in rows {
         let (doc, request) = row?;

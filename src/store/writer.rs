@@ -164,7 +164,10 @@ impl Writer {
                 Err(error) => self.trouble(&mut batch, &error),
             }
             if closing && attempt >= 3 {
-                tracing::error!(records = batch.entries.len(), "records are lost: the store could not be written before the end");
+                tracing::error!(
+                    records = batch.entries.len(),
+                    "records are lost: the store could not be written before the end"
+                );
                 return;
             }
             std::thread::sleep(pause);
@@ -244,7 +247,10 @@ impl Writer {
         }
         if let Ok(mut health) = self.state.health.lock() {
             if health.trouble.is_none() {
-                tracing::error!(error = text, "the store cannot be written; records wait in memory");
+                tracing::error!(
+                    error = text,
+                    "the store cannot be written; records wait in memory"
+                );
             }
             health.trouble = Some(text);
         }

@@ -1,0 +1,455 @@
+//! The other half of asking for usage: what that caused is cut out of the answer again.
+
+use super::json::{Members, Span, skip_space};
+use bytes::{Bytes, BytesMut};
+use memchr::{memchr2, memmem};
+use std::ops::Range;
+
+/// Longest event that is held back to be looked at, in bytes. A longer one passes as it is.
+const EVENT_BYTES_MAX: usize = 1 << 20;
+
+/// Members that an event with usage would have had without it too.
+const PAYLOAD: [&[u8]; 5] = [
+    b"\"prompt_filter_results\"",
+    b"\"content_filter_results\"",
+    b"\"moderation\"",
+    b"\"citations\"",
+    b"\"error\"",
+];
+
+/// Cuts what an injected `include_usage` caused out of an event stream, however it is chunked: the
+/// event that carries nothing but usage, and `"usage":null` members of the others.
+///
+/// An event is handed on as soon as it is complete, as part of the chunk it came in.
+#[derive(Debug, Default)]
+pub struct UsageCutter {
+    /// The start of an event that is not complete yet.
+    held: BytesMut,
+    scan: Scan,
+    /// The event under way is too long to be held: it passes.
+    passing: bool,
+    /// What a line feed at the start of the next chunk belongs to.
+    after_cr: AfterCr,
+    started: bool,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+enum AfterCr {
+    #[default]
+    Nothing,
+    /// A blank line that ended in CR and was handed on.
+    Kept,
+    /// One that was cut with its event.
+    Cut,
+}
+
+impl UsageCutter {
+    /// Takes a chunk and hands on what the client may have of it and of what was held back.
+    pub fn push(&mut self, mut chunk: Bytes, out: &mut Vec<Bytes>) {
+        if chunk.is_empty() {
+            return;
+        }
+        if self.after_cr != AfterCr::Nothing && chunk.first() == Some(&b'\n') {
+            let line_feed = chunk.split_to(1);
+            if self.after_cr == AfterCr::Kept {
+                out.push(line_feed);
+            }
+        }
+        self.after_cr = AfterCr::Nothing;
+        if self.passing || !self.held.is_empty() {
+            chunk = self.complete_held(chunk, out);
+        }
+        if !chunk.is_empty() {
+            self.take_events(&chunk, out);
+        }
+    }
+
+    /// The stream has ended: hands on what was held back.
+    pub fn finish(&mut self, out: &mut Vec<Bytes>) {
+        let tail = self.held.split().freeze();
+        self.hand_on(&tail, out);
+    }
+
+    /// Adds as much of `chunk` as the event under way needs; the rest is returned.
+    fn complete_held(&mut self, mut chunk: Bytes, out: &mut Vec<Bytes>) -> Bytes {
+        let before = self.held.len();
+        if self.passing {
+            self.scan.at = 0;
+            let end = self.scan.find_end(&chunk, 0);
+            let event = chunk.split_to(end.unwrap_or(chunk.len()));
+            if end.is_some() {
+                self.passing = false;
+                self.scan = Scan::default();
+                if chunk.is_empty() && event.last() == Some(&b'\r') {
+                    self.after_cr = AfterCr::Kept;
+                }
+            }
+            out.push(event);
+            return chunk;
+        }
+        let Some(end) = self.scan.find_end(&chunk, before) else {
+            self.hold(&chunk, out);
+            return Bytes::new();
+        };
+        self.held.extend_from_slice(&chunk.split_to(end - before));
+        let event = self.held.split().freeze();
+        self.end_event(&event, chunk.is_empty(), out);
+        chunk
+    }
+
+    /// All events that `chunk` completes; neighbours that stay whole are handed on in one piece.
+    fn take_events(&mut self, chunk: &Bytes, out: &mut Vec<Bytes>) {
+        let (mut start, mut kept_from) = (0, 0);
+        while let Some(end) = self.scan.find_end(chunk, 0).filter(|_| start < chunk.len()) {
+            let event = chunk.get(start..end).unwrap_or_default();
+            let cuts = self.cuts(event);
+            let gone = cuts.first().is_some_and(|cut| cut.len() == event.len());
+            for cut in cuts {
+                if start + cut.start > kept_from {
+                    out.push(chunk.slice(kept_from..start + cut.start));
+                }
+                kept_from = start + cut.end;
+            }
+            if end == chunk.len() && event.last() == Some(&b'\r') {
+                self.after_cr = if gone { AfterCr::Cut } else { AfterCr::Kept };
+            }
+            start = end;
+            self.scan = Scan { at: end, ..Scan::default() };
+        }
+        if kept_from < start {
+            out.push(chunk.slice(kept_from..start));
+        }
+        let rest = chunk.slice(start.min(chunk.len())..);
+        self.scan.at = rest.len();
+        if rest.is_empty() {
+            self.scan = Scan::default();
+        } else {
+            self.hold(&rest, out);
+        }
+    }
+
+    fn hold(&mut self, bytes: &Bytes, out: &mut Vec<Bytes>) {
+        if self.held.len() + bytes.len() > EVENT_BYTES_MAX {
+            if !self.held.is_empty() {
+                out.push(self.held.split().freeze());
+            }
+            out.push(bytes.clone());
+            self.passing = true;
+            self.scan.at = 0;
+            return;
+        }
+        self.held.extend_from_slice(bytes);
+        self.scan.at = self.held.len();
+    }
+
+    fn end_event(&mut self, event: &Bytes, ends_chunk: bool, out: &mut Vec<Bytes>) {
+        self.scan = Scan::default();
+        let before = out.len();
+        self.hand_on(event, out);
+        if ends_chunk && event.last() == Some(&b'\r') {
+            self.after_cr = if out.len() == before { AfterCr::Cut } else { AfterCr::Kept };
+        }
+    }
+
+    fn hand_on(&mut self, event: &Bytes, out: &mut Vec<Bytes>) {
+        let mut at = 0;
+        for cut in self.cuts(event) {
+            if cut.start > at {
+                out.push(event.slice(at..cut.start));
+            }
+            at = cut.end;
+        }
+        if at < event.len() {
+            out.push(event.slice(at..));
+        }
+    }
+
+    /// What is to be cut out of a complete event.
+    fn cuts(&mut self, event: &[u8]) -> Vec<Range<usize>> {
+        let first = !std::mem::replace(&mut self.started, true);
+        if memmem::find(event, b"\"usage\"").is_none() {
+            return Vec::new();
+        }
+        cuts_of(event, first)
+    }
+}
+
+/// A whole event stream with the effects of injected stream usage cut out.
+pub fn cut_all(body: &[u8]) -> Vec<u8> {
+    let (mut cutter, mut out) = (UsageCutter::default(), Vec::new());
+    cutter.push(Bytes::copy_from_slice(body), &mut out);
+    cutter.finish(&mut out);
+    out.concat()
+}
+
+/// Looks for the blank line that ends an event.
+#[derive(Debug)]
+struct Scan {
+    /// Bytes already seen.
+    at: usize,
+    /// Nothing stands on the line under way.
+    line_is_empty: bool,
+    after_cr: bool,
+}
+
+impl Default for Scan {
+    fn default() -> Self {
+        Self { at: 0, line_is_empty: true, after_cr: false }
+    }
+}
+
+impl Scan {
+    /// Position just past the event's blank line. `bytes` start at position `offset`; those before
+    /// were seen.
+    fn find_end(&mut self, bytes: &[u8], offset: usize) -> Option<usize> {
+        loop {
+            let rest = bytes.get(self.at.saturating_sub(offset)..).unwrap_or_default();
+            let Some(at) = memchr2(b'\n', b'\r', rest) else {
+                if !rest.is_empty() {
+                    self.line_is_empty = false;
+                    self.after_cr = false;
+                }
+                self.at = offset + bytes.len();
+                return None;
+            };
+            let is_cr = rest.get(at) == Some(&b'\r');
+            let second_half = at == 0 && self.after_cr && !is_cr;
+            let blank = at == 0 && self.line_is_empty;
+            self.at += at + 1;
+            if second_half {
+                self.after_cr = false;
+                continue;
+            }
+            if blank {
+                if is_cr && rest.get(at + 1) == Some(&b'\n') {
+                    self.at += 1;
+                }
+                return Some(self.at);
+            }
+            self.line_is_empty = true;
+            self.after_cr = is_cr;
+        }
+    }
+}
+
+fn cuts_of(event: &[u8], first: bool) -> Vec<Range<usize>> {
+    let Some(data) = only_data_line(event, first) else { return Vec::new() };
+    let json = event.get(data.clone()).unwrap_or_default();
+    let (mut usage, mut choices_empty, mut payload) = (None, false, false);
+    let (mut before, mut last_end) = (None, 0);
+    let mut members = Members::new(json);
+    for span in &mut members {
+        let value = json.get(span.value.clone()).unwrap_or_default();
+        match json.get(span.key.clone()) {
+            Some(b"\"usage\"") => {
+                before = span.comma.map(|_| last_end);
+                usage = Some(span.clone());
+            }
+            Some(b"\"choices\"") => choices_empty = is_empty_array(value),
+            Some(key) if PAYLOAD.contains(&key) => {
+                payload |= !matches!(value, b"null" | b"[]" | b"{}");
+            }
+            _ => {}
+        }
+        last_end = span.value.end;
+    }
+    let Some(usage) = usage.filter(|_| members.is_whole()) else { return Vec::new() };
+    let value = json.get(usage.value.clone()).unwrap_or_default();
+    if value == b"null" || (choices_empty && value.starts_with(b"{") && payload) {
+        let cut = member_cut(json, &usage, before);
+        vec![data.start + cut.start..data.start + cut.end]
+    } else if choices_empty && value.starts_with(b"{") {
+        #[expect(clippy::single_range_in_vec_init, reason = "one cut, the whole event")]
+        {
+            vec![0..event.len()]
+        }
+    } else {
+        Vec::new()
+    }
+}
+
+/// From the end of the value before it; where it comes first, through its comma.
+fn member_cut(json: &[u8], usage: &Span, before: Option<usize>) -> Range<usize> {
+    if let Some(before) = before {
+        return before..usage.value.end;
+    }
+    let after = skip_space(json, usage.value.end);
+    if json.get(after) == Some(&b',') {
+        usage.key.start..skip_space(json, after + 1)
+    } else {
+        usage.key.start..usage.value.end
+    }
+}
+
+fn is_empty_array(value: &[u8]) -> bool {
+    value.first() == Some(&b'[') && skip_space(value, 1) + 1 == value.len()
+}
+
+/// The value of the event's only `data` line; `None` when there is none, or several.
+fn only_data_line(event: &[u8], first: bool) -> Option<Range<usize>> {
+    let mut found = None;
+    let mut at = if first && event.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
+    while at < event.len() {
+        let rest = event.get(at..)?;
+        let end = memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
+        if let Some(value) = rest.get(..end)?.strip_prefix(b"data:") {
+            if found.is_some() {
+                return None;
+            }
+            found = Some(at + end - value.len()..at + end);
+        }
+        at += end + 1;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn cut(text: &str, step: usize) -> String {
+        let (mut cutter, mut out) = (UsageCutter::default(), Vec::new());
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        for start in (0..bytes.len()).step_by(step) {
+            cutter.push(bytes.slice(start..bytes.len().min(start + step)), &mut out);
+        }
+        cutter.finish(&mut out);
+        String::from_utf8(out.concat()).unwrap()
+    }
+
+    #[test]
+    fn what_usage_caused_is_cut() {
+        for (with, without) in [
+            ("data: {\"id\":1,\"usage\":null}\n\n", "data: {\"id\":1}\n\n"),
+            ("data: {\"id\":1 , \"usage\" : null }\n\n", "data: {\"id\":1 }\n\n"),
+            ("data: {\"usage\":null,\"id\":1}\n\n", "data: {\"id\":1}\n\n"),
+            ("data: {\"usage\": null, \"id\": 1}\r\n\r\n", "data: {\"id\": 1}\r\n\r\n"),
+            (
+                "data: {\"a\":1}\n\ndata: {\"choices\":[],\"usage\":{\"x\":1}}\n\ndata: [DONE]\n\n",
+                "data: {\"a\":1}\n\ndata: [DONE]\n\n",
+            ),
+            ("data: {\"choices\":[],\"usage\":{}}\r\rdata:x\r\r", "data:x\r\r"),
+            ("data: {\"choices\":[ ],\"usage\":{}}\r\n\r\ndata:x", "data:x"),
+            (
+                "data: {\"choices\":[],\"usage\":{},\"moderation\":{\"a\":1}}\n\n",
+                "data: {\"choices\":[],\"moderation\":{\"a\":1}}\n\n",
+            ),
+            ("\u{feff}data: {\"a\":1,\"usage\":null}\n\n", "\u{feff}data: {\"a\":1}\n\n"),
+            (
+                "event: x\nid: 7\ndata: {\"a\":1,\"usage\":null}\n\n",
+                "event: x\nid: 7\ndata: {\"a\":1}\n\n",
+            ),
+            ("data: {\"choices\":[],\"usage\":{}}", ""),
+        ] {
+            for step in [1, 2, 3, 7, 1000] {
+                assert_eq!(cut(with, step), without, "in pieces of {step}: {with:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn everything_else_stays() {
+        for text in [
+            "data: {\"choices\":[{}],\"usage\":{\"x\":1}}\n\n",
+            "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"usage\\\":null\"}}]}\n\n",
+            "data: {\"a\":{\"usage\":null}}\n\n",
+            ": comment with \"usage\"\n\ndata: [DONE]\n\n\n\n",
+            "data: {\"usage\":null\ndata: }\n\n",
+            "data: not json \"usage\":null\n\n",
+            "data: {\"id\":1,\"usage\":nul",
+            "\n\r\n\r\r\n",
+        ] {
+            for step in [1, 2, 3, 1000] {
+                assert_eq!(cut(text, step), text, "in pieces of {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_too_long_to_hold_passes_and_the_next_is_cut() {
+        let long = format!("data: \"{}\"\n\n", "x".repeat(EVENT_BYTES_MAX + 10));
+        let text = format!("{long}data: {{\"a\":1,\"usage\":null}}\n\n");
+        for step in [1 << 14, 1 << 20, 1 << 22] {
+            assert_eq!(cut(&text, step), format!("{long}data: {{\"a\":1}}\n\n"));
+        }
+    }
+
+    #[test]
+    fn whole_events_are_not_copied() {
+        let chunk = Bytes::from_static(b"data: {\"a\":1}\n\ndata: {\"b\":2}\n\n");
+        let mut out = Vec::new();
+        UsageCutter::default().push(chunk.clone(), &mut out);
+        assert_eq!(out.len(), 1);
+        assert_eq!(out[0].as_ptr(), chunk.as_ptr());
+    }
+
+    /// One event of a stream: how it reads without usage having been asked for, and with.
+    #[derive(Clone, Debug)]
+    struct Pair(String, String);
+
+    fn event() -> impl Strategy<Value = Pair> {
+        let spaces = prop::sample::select(vec!["", " "]);
+        let content = "[a-z{}\\[\\],:é]{0,5}";
+        let line_end = prop::sample::select(vec!["\n", "\r\n", "\r"]);
+        (0..6_u8, spaces, content, line_end, 0..3_usize).prop_map(|(kind, s, text, end, place)| {
+            let frame = |data: String| format!("data:{s}{data}{end}{end}");
+            match kind {
+                0 => Pair(format!(": {text}{end}{end}"), format!(": {text}{end}{end}")),
+                1 => Pair(
+                    String::new(),
+                    frame(format!("{{\"id\":{s}1,{s}\"choices\":{s}[],\"usage\":{{\"t\":{s}3}}}}")),
+                ),
+                2 => Pair(frame("[DONE]".into()), frame("[DONE]".into())),
+                _ => {
+                    let members = [
+                        format!("\"id\":{s}\"{text}\""),
+                        format!("\"choices\":{s}[{{\"delta\":{{\"content\":\"{text}\"}}}}]"),
+                    ];
+                    let comma = format!(",{s}");
+                    let mut with = members.to_vec();
+                    with.insert(place, format!("\"usage\":{s}null"));
+                    Pair(
+                        frame(format!("{{{}}}", members.join(&comma))),
+                        frame(format!("{{{}}}", with.join(&comma))),
+                    )
+                }
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_client_gets_what_the_provider_would_have_sent(
+            events in prop::collection::vec(event(), 0..12),
+            cuts in prop::collection::vec(1_usize..20, 0..60),
+        ) {
+            let without: String = events.iter().map(|pair| pair.0.as_str()).collect();
+            let with: String = events.iter().map(|pair| pair.1.as_str()).collect();
+            let (mut cutter, mut out) = (UsageCutter::default(), Vec::new());
+            let mut rest = Bytes::from(with.clone());
+            for cut in cuts {
+                cutter.push(rest.split_to(cut.min(rest.len())), &mut out);
+            }
+            cutter.push(rest, &mut out);
+            cutter.finish(&mut out);
+            prop_assert_eq!(String::from_utf8(out.concat()).unwrap(), without.clone());
+            prop_assert_eq!(String::from_utf8(cut_all(with.as_bytes())).unwrap(), without);
+        }
+
+        #[test]
+        fn chunks_never_matter(
+            text in "(data:|\\{|\\}|\"usage\"|:null|,|\"choices\":\\[\\]|\n|\r|: x| ){0,30}",
+            cuts in prop::collection::vec(1_usize..6, 0..80),
+        ) {
+            let (mut cutter, mut out) = (UsageCutter::default(), Vec::new());
+            let mut rest = Bytes::from(text.clone());
+            for cut in cuts {
+                cutter.push(rest.split_to(cut.min(rest.len())), &mut out);
+            }
+            cutter.push(rest, &mut out);
+            cutter.finish(&mut out);
+            prop_assert_eq!(out.concat(), cut_all(text.as_bytes()));
+        }
+    }
+}
