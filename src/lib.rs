@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod app;
+pub mod check;
 pub mod cli;
 pub mod codec;
 pub mod config;
@@ -17,3 +18,4 @@ pub mod redact;
 pub mod server;
 pub mod splice;
 pub mod store;
+pub mod telemetry;

@@ -1,6 +1,291 @@
-//! The command line.
+//! The command line: everything the dashboard shows, for people and for scripts.
+
+mod calls;
+mod configuration;
+mod demo;
+mod export;
+mod out;
+mod serve;
+mod show;
+mod stats;
+mod store;
+mod tail;
+
+use crate::{
+    check,
+    config::{self, Config, Loaded, Sources},
+    query::Query,
+    store::{GroupBy, Reader},
+};
+use clap::{CommandFactory, Parser, Subcommand};
+use out::{Color, Exit, Stop};
+use std::{path::PathBuf, process::ExitCode};
+use toml::Value;
+
+/// An OpenAI-compatible reverse proxy that captures every LLM call by itself.
+#[derive(Debug, Parser)]
+#[command(name = "calltap", version, about, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, Default, clap::Args)]
+struct Common {
+    /// Configuration file (default: calltap.toml in this folder, if there is one)
+    #[arg(long, global = true, env = "CALLTAP_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of the store
+    #[arg(long, global = true, env = "CALLTAP_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// JSON instead of text; one object a line for lists
+    #[arg(long, global = true, env = "CALLTAP_JSON")]
+    json: bool,
+    /// Colour
+    #[arg(long, global = true, env = "CALLTAP_COLOR", value_enum, default_value_t)]
+    color: Color,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start proxy, store and API (the default)
+    Serve(serve::Arguments),
+    /// The same with a built-in sample provider and a little traffic
+    Demo(demo::Arguments),
+    /// Follow calls as they end
+    Tail(tail::Arguments),
+    /// Search the stored calls
+    Logs(calls::Arguments),
+    /// One call in full
+    Show(show::Arguments),
+    /// Totals by model, prompt, customer, …
+    Stats(stats::Arguments),
+    /// Write stored calls to a file
+    Export(export::Arguments),
+    /// Look after the store
+    #[command(subcommand)]
+    Store(store::Command),
+    /// Check, show or start a configuration
+    #[command(subcommand)]
+    Config(configuration::Command),
+    /// Ask a running calltap how it is
+    Health {
+        /// Ask whether it takes calls, not only whether it lives
+        #[arg(long, env = "CALLTAP_READY")]
+        ready: bool,
+        /// Address of the running calltap
+        #[arg(long, env = "CALLTAP_URL", value_name = "URL")]
+        url: Option<String>,
+    },
+    /// Version and build
+    Version,
+    /// Completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
 
 /// Runs the command that the arguments name.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            error.print().ok();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    // The process has one TLS provider; a second installation changes nothing.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    match run(arguments) {
+        Ok(exit) => exit.into(),
+        Err(stop) => {
+            if !stop.message.is_empty() {
+                out::say(&stop.message);
+            }
+            stop.exit.into()
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<Exit, Stop> {
+    let Arguments { common, command } = arguments;
+    match command.unwrap_or_else(|| Command::Serve(serve::Arguments::default())) {
+        Command::Serve(arguments) => serve::run(&common, arguments),
+        Command::Demo(arguments) => demo::run(&common, &arguments),
+        Command::Tail(arguments) => tail::run(&common, &arguments),
+        Command::Logs(arguments) => calls::run(&common, &arguments),
+        Command::Show(arguments) => show::run(&common, &arguments),
+        Command::Stats(arguments) => stats::run(&common, &arguments),
+        Command::Export(arguments) => export::run(&common, &arguments),
+        Command::Store(command) => store::run(&common, &command),
+        Command::Config(command) => configuration::run(&common, &command),
+        Command::Health { ready, url } => health(&common, ready, url),
+        Command::Version => version(&common),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "calltap", &mut script);
+            out::bytes(&script)?;
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+impl Common {
+    /// The configuration, with `flags` over it.
+    fn load(&self, flags: Vec<(String, Value)>) -> Result<Loaded, Stop> {
+        let sources = Sources::new(self.config.clone(), flags);
+        config::load(&sources, check::check).map_err(|faults| Stop::new(Exit::Config, faults))
+    }
+
+    /// The data directory: flag or variable, configuration, the platform's place.
+    fn data_dir(&self, config: &Config) -> Result<PathBuf, Stop> {
+        if let Some(dir) = self.data_dir.as_ref().or(config.store.dir.as_ref()) {
+            return Ok(dir.clone());
+        }
+        platform_data_home().map(|home| home.join("calltap")).ok_or_else(|| {
+            Stop::new(Exit::Config, "no home folder is known; name a folder with --data-dir")
+        })
+    }
+
+    /// The store, read-only, beside a server or without.
+    fn reader(&self) -> Result<Reader, Stop> {
+        let config = self.load(Vec::new())?.config;
+        Ok(Reader::open(&self.data_dir(&config)?)?)
+    }
+
+    /// Where a running calltap answers.
+    fn server_url(&self, url: Option<&str>) -> Result<String, Stop> {
+        if let Some(url) = url {
+            return Ok(url.trim_end_matches('/').to_owned());
+        }
+        let server = self.load(Vec::new())?.config.server;
+        let mut address = server.admin_listen.unwrap_or(server.listen);
+        if address.ip().is_unspecified() {
+            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        Ok(format!("http://{address}"))
+    }
+}
+
+fn platform_data_home() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    if cfg!(windows) {
+        return variable("LOCALAPPDATA").map(PathBuf::from);
+    }
+    if let Some(home) = variable("XDG_DATA_HOME") {
+        return Some(PathBuf::from(home));
+    }
+    let home = PathBuf::from(variable("HOME")?);
+    let below =
+        if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
+    Some(home.join(below))
+}
+
+/// Reads a query; a fault is shown where it stands.
+fn parse_query(words: &[String]) -> Result<Query, Stop> {
+    let text = words.join(" ");
+    text.parse().map_err(|error: crate::query::QueryError| {
+        let indent = text.get(..error.at).unwrap_or_default().chars().count();
+        Stop::new(Exit::Usage, format!("error: {error}\n  {text}\n  {}^", " ".repeat(indent)))
+    })
+}
+
+/// What `--by` takes.
+fn parse_group(name: &str) -> Result<GroupBy, String> {
+    Ok(match name {
+        "model" => GroupBy::Model,
+        "prompt" => GroupBy::Prompt,
+        "customer" => GroupBy::Customer,
+        "session" => GroupBy::Session,
+        "user" => GroupBy::User,
+        "key" => GroupBy::Key,
+        "upstream" => GroupBy::Upstream,
+        "outcome" => GroupBy::Outcome,
+        "endpoint" => GroupBy::Endpoint,
+        "env" | "environment" => GroupBy::Environment,
+        "day" => GroupBy::Day,
+        "nothing" => GroupBy::Nothing,
+        _ => {
+            return Err("one of model, prompt, customer, session, user, key, upstream, outcome, \
+                        endpoint, environment, day, nothing"
+                .to_owned());
+        }
+    })
+}
+
+/// An HTTP client for a calltap nearby: no proxies, no redirects.
+fn http_client() -> Result<reqwest::Client, Stop> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(std::time::Duration::from_secs(5))
+        .build()
+        .map_err(|error| Stop::new(Exit::Failed, error))
+}
+
+/// A runtime for commands that talk to a server.
+fn runtime() -> Result<tokio::runtime::Runtime, Stop> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+fn health(common: &Common, ready: bool, url: Option<String>) -> Result<Exit, Stop> {
+    let url = common.server_url(url.as_deref())?;
+    let url = format!("{url}{}", if ready { "/readyz" } else { "/livez" });
+    let client = http_client()?;
+    let answer = runtime()?.block_on(async {
+        client.get(&url).timeout(std::time::Duration::from_secs(5)).send().await
+    });
+    match answer {
+        Ok(answer) if answer.status().is_success() => {
+            out::line("ok")?;
+            Ok(Exit::Ok)
+        }
+        Ok(answer) => Err(Stop::new(Exit::Failed, format!("{url} answers {}", answer.status()))),
+        Err(_) => Err(Stop::new(Exit::Failed, format!("nothing answers at {url}"))),
+    }
+}
+
+fn version(common: &Common) -> Result<Exit, Stop> {
+    let version = env!("CARGO_PKG_VERSION");
+    let sqlite = rusqlite::version();
+    if common.json {
+        out::line(&serde_json::json!({ "version": version, "sqlite": sqlite }).to_string())?;
+    } else {
+        out::line(&format!("calltap {version} (SQLite {sqlite})"))?;
+    }
+    Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_a_variable() {
+        fn walk(command: &clap::Command, missing: &mut Vec<String>) {
+            for argument in command.get_arguments() {
+                let id = argument.get_id().as_str();
+                let flag = argument.get_long().is_some() && !matches!(id, "help" | "version");
+                let named = argument
+                    .get_env()
+                    .is_some_and(|name| name.to_string_lossy().starts_with("CALLTAP_"));
+                if flag && !named {
+                    missing.push(format!("{} --{id}", command.get_name()));
+                }
+            }
+            command.get_subcommands().for_each(|inner| walk(inner, missing));
+        }
+        let mut missing = Vec::new();
+        walk(&Arguments::command(), &mut missing);
+        assert!(missing.is_empty(), "{missing:?}");
+    }
 }

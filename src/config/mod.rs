@@ -1,7 +1,11 @@
 //! The configuration: plain data, every key optional (SPEC §9). Loading it is `load`'s.
 
+mod faults;
+mod load;
 mod units;
 
+pub use faults::{Fault, Faults};
+pub use load::{FILE, Loaded, Sources, load};
 pub use units::{ByteSize, Period};
 
 use crate::model::Secret;

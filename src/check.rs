@@ -1,0 +1,104 @@
+//! What a configuration must hold beyond its types.
+
+use crate::{
+    config::{Config, Fault, Upstream},
+    proxy::Upstreams,
+    redact::Redactor,
+};
+use std::collections::BTreeSet;
+
+/// Everything that is wrong with `config`.
+pub fn check(config: &Config) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    doors(config, &mut faults);
+    keys(config, &mut faults);
+    upstreams(config, &mut faults);
+    limits(config, &mut faults);
+    if let Err(why) = Redactor::new(&config.capture.redact) {
+        faults.push(Fault::at("capture.redact", why));
+    }
+    for (name, sink) in &config.sinks {
+        if !sink.get("type").is_some_and(toml::Value::is_str) {
+            faults.push(Fault::at(format!("sinks.{name}"), format!("sinks.{name} needs a `type`")));
+        }
+    }
+    faults
+}
+
+/// An address that others can reach is not opened without a door.
+fn doors(config: &Config, faults: &mut Vec<Fault>) {
+    let server = &config.server;
+    if !server.listen.ip().is_loopback() && config.auth.keys.is_empty() {
+        faults.push(Fault {
+            hint: Some("add auth.keys, or listen on 127.0.0.1".to_owned()),
+            ..Fault::at(
+                "server.listen",
+                format!("{} can be reached by others, and no auth.keys are set", server.listen),
+            )
+        });
+    }
+    let admin = server.admin_listen.unwrap_or(server.listen);
+    if !admin.ip().is_loopback() && config.auth.admin_token.is_none() {
+        let key =
+            if server.admin_listen.is_some() { "server.admin_listen" } else { "server.listen" };
+        faults.push(Fault {
+            hint: Some("set auth.admin_token, or move it with admin_listen".to_owned()),
+            ..Fault::at(
+                key,
+                format!("dashboard and API on {admin} can be reached by others, and no auth.admin_token is set"),
+            )
+        });
+    }
+}
+
+fn keys(config: &Config, faults: &mut Vec<Fault>) {
+    let mut names = BTreeSet::new();
+    for (at, key) in config.auth.keys.iter().enumerate() {
+        let path = format!("auth.keys[{at}]");
+        if key.name.trim().is_empty() || !names.insert(&key.name) {
+            let message = format!("the key name `{}` is empty or used twice", key.name);
+            faults.push(Fault::at(path.clone(), message));
+        }
+        if key.sha256.len() != 64 || !key.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
+            let hint = "printf %s \"$KEY\" | sha256sum".to_owned();
+            let message = format!("the key `{}` needs a sha256 of 64 hex digits", key.name);
+            faults.push(Fault { hint: Some(hint), ..Fault::at(path, message) });
+        }
+    }
+}
+
+fn upstreams(config: &Config, faults: &mut Vec<Fault>) {
+    let defaults: Vec<&String> = config
+        .upstreams
+        .iter()
+        .filter(|(_, upstream)| upstream.default == Some(true))
+        .map(|(name, _)| name)
+        .collect();
+    if let [first, second, ..] = defaults.as_slice() {
+        let message = format!("both `{first}` and `{second}` are the default upstream");
+        faults.push(Fault::at(format!("upstreams.{second}.default"), message));
+    }
+    // One at a time, so that each fault is told.
+    for (name, upstream) in &config.upstreams {
+        let mut one = Config::default();
+        one.upstreams.insert(name.clone(), Upstream { default: None, ..upstream.clone() });
+        if let Err(why) = Upstreams::new(&one) {
+            let has_url = upstream.base_url.is_some();
+            let key = if has_url { ".base_url" } else { "" };
+            faults.push(Fault::at(format!("upstreams.{name}{key}"), why));
+        }
+    }
+}
+
+fn limits(config: &Config, faults: &mut Vec<Fault>) {
+    for (path, is_zero) in [
+        ("server.max_body", config.server.max_body.0 == 0),
+        ("server.header_timeout", config.server.header_timeout.0.is_zero()),
+        ("server.max_connections", config.server.max_connections == 0),
+        ("store.max_size", config.store.max_size.0 == 0),
+    ] {
+        if is_zero {
+            faults.push(Fault::at(path, format!("`{path}` must be more than zero")));
+        }
+    }
+}

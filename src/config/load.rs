@@ -1,0 +1,380 @@
+//! From file, environment and flags to a configuration, or to a list of all that is wrong.
+
+use super::{
+    Config,
+    faults::{Fault, Faults, key_span, position},
+};
+use serde_path_to_error::deserialize;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+use toml::{Table, Value, de::DeTable};
+
+/// Name of the file that is read from the working directory.
+pub const FILE: &str = "calltap.toml";
+/// Largest file, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Prefix of variables that set a key: `CALLTAP_SERVER__LISTEN`.
+const PREFIX: &str = "CALLTAP_";
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// File named by flag or variable; must exist.
+    pub file: Option<PathBuf>,
+    /// The environment.
+    pub environment: BTreeMap<String, String>,
+    /// Keys set by flags: (dotted path, value). They win over everything.
+    pub flags: Vec<(String, Value)>,
+}
+
+/// A configuration and where each of its keys was set.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// The file, if there was one.
+    pub file: Option<PathBuf>,
+    /// Origin of every key that is not a default: `calltap.toml:3`, a variable's name, `flag`.
+    pub origins: BTreeMap<String, String>,
+}
+
+impl Sources {
+    /// The process's environment, and the file named in it unless `file` names one.
+    pub fn new(file: Option<PathBuf>, flags: Vec<(String, Value)>) -> Self {
+        let environment: BTreeMap<String, String> = std::env::vars().collect();
+        let file = file.or_else(|| environment.get("CALLTAP_CONFIG").map(PathBuf::from));
+        Self { file, environment, flags }
+    }
+}
+
+/// Loads a configuration; `check` says what is wrong with it beyond its types.
+///
+/// # Errors
+/// All faults, rendered with file, line and caret.
+pub fn load(sources: &Sources, check: impl Fn(&Config) -> Vec<Fault>) -> Result<Loaded, Faults> {
+    let (file, text) = read(sources.file.as_deref())?;
+    let name = file.as_deref().map_or_else(|| FILE.to_owned(), |path| path.display().to_string());
+    let mut table = match toml::from_str::<Table>(&text) {
+        Ok(table) => table,
+        Err(error) => {
+            let fault = Fault { span: error.span(), ..Fault::at("", error.message()) };
+            return Err(Faults::new(&[fault], &name, &text));
+        }
+    };
+    let mut faults = Vec::new();
+    let mut origins = origins_of(&table, &name, &text);
+    interpolate(&mut table, "", &sources.environment, &mut faults);
+    for (path, value, origin) in overlay(sources) {
+        set(&mut table, &path, value);
+        origins.insert(path, origin);
+    }
+    let config = read_table(table, &mut faults);
+    if let Some(config) = &config {
+        faults.extend(check(config));
+    }
+    match config {
+        Some(config) if faults.is_empty() => Ok(Loaded { config, file, origins }),
+        _ => Err(Faults::new(&faults, &name, &text)),
+    }
+}
+
+fn read(file: Option<&Path>) -> Result<(Option<PathBuf>, String), Faults> {
+    let path = match file {
+        Some(path) => path.to_owned(),
+        None if Path::new(FILE).is_file() => PathBuf::from(FILE),
+        None => return Ok((None, String::new())),
+    };
+    let problem =
+        |why: String| Faults::new(&[Fault::at("", format!("{}: {why}", path.display()))], FILE, "");
+    let size = fs::metadata(&path).map_err(|error| problem(error.to_string()))?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(problem(format!("has {size} bytes; at most {FILE_BYTES_MAX} are read")));
+    }
+    let text = fs::read_to_string(&path).map_err(|error| problem(error.to_string()))?;
+    Ok((Some(path.clone()), text.trim_start_matches('\u{feff}').to_owned()))
+}
+
+/// Deserialises; a key at fault is noted, taken out, and the rest tried again.
+fn read_table(mut table: Table, faults: &mut Vec<Fault>) -> Option<Config> {
+    for _ in 0..100 {
+        let error = match deserialize::<_, Config>(Value::Table(table.clone())) {
+            Ok(config) => return Some(config),
+            Err(error) => error,
+        };
+        let path = error.path().to_string();
+        let message = error.into_inner().message().to_owned();
+        let (at, fault) = match unknown_field(&message) {
+            Some((field, known)) => unknown_fault(&path, field, &known),
+            None => {
+                let message = format!("`{path}`: {}", message.trim());
+                (path.clone(), Fault::at(path, message))
+            }
+        };
+        let removed = remove(&mut table, &at);
+        faults.push(fault);
+        if !removed {
+            return None;
+        }
+    }
+    None
+}
+
+/// Field and known names of serde's message about an unknown field.
+fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
+    let rest = message.strip_prefix("unknown field `")?;
+    let (field, rest) = rest.split_once('`')?;
+    Some((field, rest.split('`').skip(1).step_by(2).collect()))
+}
+
+fn unknown_fault(path: &str, field: &str, known: &[&str]) -> (String, Fault) {
+    // The path ends in the field itself or in what holds it, as the deserializer likes.
+    let holder = path.strip_suffix(field).map_or(path, |holder| holder.trim_end_matches('.'));
+    let holder = if holder == "." { "" } else { holder };
+    let at = if holder.is_empty() { field.to_owned() } else { format!("{holder}.{field}") };
+    let place = if holder.is_empty() { String::new() } else { format!(" in {holder}") };
+    let close = known
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(name, field), *name))
+        .min()
+        .filter(|(distance, _)| *distance <= 3);
+    let hint = match close {
+        Some((_, name)) => format!("did you mean `{name}`?"),
+        None => format!("known are: {}", known.join(", ")),
+    };
+    let fault = Fault {
+        hint: Some(hint),
+        ..Fault::at(at.clone(), format!("unknown field `{field}`{place}"))
+    };
+    (at, fault)
+}
+
+/// Replaces `${VAR}`, `${VAR:-default}` and `${file:PATH}` inside strings, after parsing: a secret can
+/// neither break the file nor put anything into it.
+fn interpolate(
+    table: &mut Table,
+    path: &str,
+    environment: &BTreeMap<String, String>,
+    faults: &mut Vec<Fault>,
+) {
+    for (key, value) in table {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        interpolate_value(value, &path, environment, faults);
+    }
+}
+
+fn interpolate_value(
+    value: &mut Value,
+    path: &str,
+    environment: &BTreeMap<String, String>,
+    faults: &mut Vec<Fault>,
+) {
+    match value {
+        Value::String(text) if text.contains("${") => match expand(text, environment) {
+            Ok(expanded) => *text = expanded,
+            Err(why) => faults.push(Fault::at(path, why)),
+        },
+        Value::Table(table) => interpolate(table, path, environment, faults),
+        Value::Array(items) => {
+            for (at, item) in items.iter_mut().enumerate() {
+                interpolate_value(item, &format!("{path}[{at}]"), environment, faults);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn expand(text: &str, environment: &BTreeMap<String, String>) -> Result<String, String> {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once("${") {
+        out.push_str(before);
+        let Some((name, after)) = after.split_once('}') else {
+            return Err("a `${` is never closed".to_owned());
+        };
+        out.push_str(&lookup(name, environment)?);
+        rest = after;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn lookup(name: &str, environment: &BTreeMap<String, String>) -> Result<String, String> {
+    if let Some(path) = name.strip_prefix("file:") {
+        return fs::read_to_string(path)
+            .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+            .map_err(|error| format!("the file {path} cannot be read: {error}"));
+    }
+    let (name, default) = match name.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (name, None),
+    };
+    match (environment.get(name), default) {
+        (Some(value), None) => Ok(value.clone()),
+        (Some(value), Some(_)) if !value.is_empty() => Ok(value.clone()),
+        (_, Some(default)) => Ok(default.to_owned()),
+        (None, None) => Err(format!(
+            "the variable {name} is not set; set it, or give a default as ${{{name}:-…}}"
+        )),
+    }
+}
+
+/// Keys set from outside the file, weakest first: (path, value, origin).
+fn overlay(sources: &Sources) -> Vec<(String, Value, String)> {
+    let from_environment = sources.environment.iter().filter_map(|(name, value)| {
+        let path = name.strip_prefix(PREFIX).filter(|path| path.contains("__"))?;
+        let path = path.to_lowercase().replace("__", ".");
+        Some((path, scalar(value), name.clone()))
+    });
+    let flags =
+        sources.flags.iter().map(|(path, value)| (path.clone(), value.clone(), "flag".to_owned()));
+    from_environment.chain(flags).collect()
+}
+
+/// `true`, `7` and `["a"]` are what they look like; everything else is text.
+fn scalar(text: &str) -> Value {
+    match toml::from_str::<Table>(&format!("v = {text}"))
+        .ok()
+        .and_then(|mut table| table.remove("v"))
+    {
+        Some(value @ (Value::Boolean(_) | Value::Integer(_) | Value::Array(_))) => value,
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+fn set(table: &mut Table, path: &str, value: Value) {
+    match path.split_once('.') {
+        None => {
+            table.insert(path.to_owned(), value);
+        }
+        Some((first, rest)) => {
+            let inner = table.entry(first).or_insert_with(|| Value::Table(Table::new()));
+            if !inner.is_table() {
+                *inner = Value::Table(Table::new());
+            }
+            if let Value::Table(inner) = inner {
+                set(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// Takes the key at `path` out, or the nearest above it; false when there is nothing left to take.
+fn remove(table: &mut Table, path: &str) -> bool {
+    let path = path.split('[').next().unwrap_or(path).trim_matches('.');
+    if path.is_empty() || path == "?" {
+        return false;
+    }
+    match path.split_once('.') {
+        None => table.remove(path).is_some(),
+        Some((first, rest)) => match table.get_mut(first) {
+            Some(Value::Table(inner)) => remove(inner, rest) || table.remove(first).is_some(),
+            Some(_) => table.remove(first).is_some(),
+            None => false,
+        },
+    }
+}
+
+fn origins_of(table: &Table, name: &str, text: &str) -> BTreeMap<String, String> {
+    let mut origins = BTreeMap::new();
+    let Ok(root) = DeTable::parse(text) else { return origins };
+    let mut paths = Vec::new();
+    leaves(table, "", &mut paths);
+    for path in paths {
+        if let Some(span) = key_span(root.get_ref(), &path) {
+            let (line, ..) = position(text, span.start);
+            origins.insert(path, format!("{name}:{line}"));
+        }
+    }
+    origins
+}
+
+fn leaves(table: &Table, path: &str, found: &mut Vec<String>) {
+    for (key, value) in table {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match value {
+            Value::Table(inner) => leaves(inner, &path, found),
+            _ => found.push(path),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn loaded(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let sources = Sources {
+            file: Some(file.path().to_owned()),
+            environment: environment.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+            flags: Vec::new(),
+        };
+        let name = file.path().display().to_string();
+        load(&sources, crate::check::check)
+            .map_err(|faults| faults.to_string().replace(&name, "calltap.toml"))
+    }
+
+    #[test]
+    fn faults_point_at_their_place() {
+        let text = "[server]\nlisten = \"127.0.0.1:1\"\n\n[capture]\n  max_bdy = \"1MiB\"\n";
+        assert_eq!(
+            loaded(text, &[]).unwrap_err(),
+            "error: unknown field `max_bdy` in capture\n  ┌─ calltap.toml:5:3\n5 │   max_bdy = \"1MiB\"\n  \
+             │   ^^^^^^^ did you mean `max_body`?\n1 error"
+        );
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let text = "[serve]\n[capture]\nmax_body = \"lots\"\n[store]\ndurability = \"maybe\"\n\
+                    [sinks.x]\ntype = \"${NOT_SET}\"\n[upstreams.a]\nbase_url = \"ftp://x\"\n";
+        let error = loaded(text, &[]).unwrap_err();
+        for part in [
+            "`serve`",
+            "did you mean `server`?",
+            "lots",
+            "maybe",
+            "NOT_SET",
+            "upstreams.a",
+            "5 errors",
+        ] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[test]
+    fn variables_files_and_defaults_are_put_in() {
+        let mut secret = tempfile::NamedTempFile::new().unwrap();
+        secret.write_all(b"from-file\n").unwrap();
+        let text = format!(
+            "[auth]\nadmin_token = \"${{TOKEN}}\"\n[sinks.a]\ntype = \"x\"\nkey = \"${{file:{}}}\"\nother = \"a-${{NONE:-d}}-b\"\n",
+            secret.path().display()
+        );
+        let loaded = loaded(&text, &[("TOKEN", "a\"b\\c")]).unwrap();
+        assert_eq!(loaded.config.auth.admin_token.unwrap().expose(), "a\"b\\c");
+        assert_eq!(loaded.config.sinks["a"]["key"].as_str(), Some("from-file"));
+        assert_eq!(loaded.config.sinks["a"]["other"].as_str(), Some("a-d-b"));
+    }
+
+    #[test]
+    fn environment_wins_over_the_file() {
+        let loaded = loaded(
+            "[store]\ndurability = \"group\"\n",
+            &[("CALLTAP_STORE__DURABILITY", "strict"), ("CALLTAP_STORE__JOURNAL_START", "false")],
+        )
+        .unwrap();
+        assert_eq!(loaded.config.store.durability, super::super::Durability::Strict);
+        assert!(!loaded.config.store.journal_start);
+        assert_eq!(loaded.origins["store.durability"], "CALLTAP_STORE__DURABILITY");
+    }
+
+    #[test]
+    fn an_empty_secret_is_a_fault() {
+        let error = loaded("[auth]\nadmin_token = \"${T}\"\n", &[("T", " \n")]).unwrap_err();
+        assert!(error.contains("is empty") && error.contains(":2:1"), "{error}");
+    }
+}
