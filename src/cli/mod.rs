@@ -15,7 +15,7 @@ use crate::{
     check,
     config::{self, Config, Loaded, Sources},
     query::Query,
-    store::{GroupBy, Reader},
+    store::Reader,
 };
 use clap::{CommandFactory, Parser, Subcommand};
 use out::{Color, Exit, Stop};
@@ -191,29 +191,6 @@ fn parse_query(words: &[String]) -> Result<Query, Stop> {
     text.parse().map_err(|error: crate::query::QueryError| {
         let indent = text.get(..error.at).unwrap_or_default().chars().count();
         Stop::new(Exit::Usage, format!("error: {error}\n  {text}\n  {}^", " ".repeat(indent)))
-    })
-}
-
-/// What `--by` takes.
-fn parse_group(name: &str) -> Result<GroupBy, String> {
-    Ok(match name {
-        "model" => GroupBy::Model,
-        "prompt" => GroupBy::Prompt,
-        "customer" => GroupBy::Customer,
-        "session" => GroupBy::Session,
-        "user" => GroupBy::User,
-        "key" => GroupBy::Key,
-        "upstream" => GroupBy::Upstream,
-        "outcome" => GroupBy::Outcome,
-        "endpoint" => GroupBy::Endpoint,
-        "env" | "environment" => GroupBy::Environment,
-        "day" => GroupBy::Day,
-        "nothing" => GroupBy::Nothing,
-        _ => {
-            return Err("one of model, prompt, customer, session, user, key, upstream, outcome, \
-                        endpoint, environment, day, nothing"
-                .to_owned());
-        }
     })
 }
 

@@ -3,7 +3,7 @@
 use super::{
     Common, calls, out,
     out::{Exit, Stop},
-    parse_group, parse_query,
+    parse_query,
 };
 use crate::store::{GroupBy, StatRow};
 
@@ -12,7 +12,7 @@ use crate::store::{GroupBy, StatRow};
 pub struct Arguments {
     /// What to group by: model, prompt, customer, session, user, key, upstream, outcome, endpoint,
     /// environment, day
-    #[arg(long, env = "CALLTAP_BY", value_parser = parse_group, default_value = "model")]
+    #[arg(long, env = "CALLTAP_BY", default_value = "model")]
     by: GroupBy,
     /// Query, such as: since:24h env:prod
     #[arg(allow_hyphen_values = true, trailing_var_arg = true)]

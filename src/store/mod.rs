@@ -441,6 +441,32 @@ pub enum GroupBy {
     Day,
 }
 
+impl std::str::FromStr for GroupBy {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Ok(match name {
+            "model" => Self::Model,
+            "prompt" => Self::Prompt,
+            "customer" => Self::Customer,
+            "session" => Self::Session,
+            "user" => Self::User,
+            "key" => Self::Key,
+            "upstream" => Self::Upstream,
+            "outcome" => Self::Outcome,
+            "endpoint" => Self::Endpoint,
+            "env" | "environment" => Self::Environment,
+            "day" => Self::Day,
+            "nothing" => Self::Nothing,
+            _ => {
+                return Err("is one of model, prompt, customer, session, user, key, upstream, \
+                            outcome, endpoint, environment, day, nothing"
+                    .to_owned());
+            }
+        })
+    }
+}
+
 /// Facts about the store.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Info {

@@ -1,0 +1,112 @@
+//! Stored calls: lists, one call, its bytes, totals.
+
+use super::{ApiError, Context, blocking};
+use crate::{interpret::restore, query::Query, store::GroupBy};
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, Query as Parameters, State},
+    http::{HeaderValue, Response, header},
+    response::IntoResponse,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Rows of a page where the caller names no number, and most a page may have.
+const LIMIT: u32 = 100;
+const LIMIT_MAX: u32 = 1000;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ListParameters {
+    q: String,
+    limit: Option<String>,
+    after: Option<String>,
+    by: Option<String>,
+    part: Option<String>,
+}
+
+pub(super) async fn list(
+    State(context): State<Context>,
+    Parameters(parameters): Parameters<ListParameters>,
+) -> Result<Json<Value>, ApiError> {
+    let query: Query = parameters.q.parse()?;
+    let limit = match parameters.limit.as_deref() {
+        None => LIMIT,
+        Some(text) => text
+            .parse::<u64>()
+            .map_err(|_| ApiError::bad_parameter("limit", "is a number from 1 to 1000"))?
+            .clamp(1, LIMIT_MAX.into())
+            .try_into()
+            .unwrap_or(LIMIT_MAX),
+    };
+    let page =
+        blocking(move || context.reader.list(&query, limit, parameters.after.as_deref())).await?;
+    Ok(Json(json!({ "items": page.items, "next": page.next })))
+}
+
+pub(super) async fn show(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let record = blocking(move || Ok(context.reader.get(&id)?.map(restore))).await?;
+    let record = record.ok_or_else(|| ApiError::not_found("no call has this id"))?;
+    Ok(Json(serde_json::to_value(record).unwrap_or_default()))
+}
+
+/// The bytes of one body, or with no `part` both as text with sizes and arrival times.
+pub(super) async fn raw(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    Parameters(parameters): Parameters<ListParameters>,
+) -> Result<Response<Body>, ApiError> {
+    let stored = blocking(move || context.reader.get(&id)).await?;
+    let stored = stored.ok_or_else(|| ApiError::not_found("no call has this id"))?;
+    let Some(bodies) = stored.bodies else {
+        return Err(ApiError::not_found("the bodies of this call are not kept"));
+    };
+    let headers = &stored.record.headers;
+    let bytes = match parameters.part.as_deref() {
+        Some("request") => bodies.request.kept,
+        Some("response") => bodies.response.kept,
+        Some(_) => return Err(ApiError::bad_parameter("part", "is request or response")),
+        None => {
+            let body = |body: &crate::model::Body| {
+                json!({ "total": body.total, "kept": body.kept.len(),
+                        "text": std::str::from_utf8(&body.kept).ok(),
+                        "hex": std::str::from_utf8(&body.kept).is_err().then(|| hex::encode(&body.kept)) })
+            };
+            let chunks: Vec<[u64; 2]> = bodies.chunks.iter().map(|(len, us)| [len, us]).collect();
+            return Ok(Json(json!({
+                "request": body(&bodies.request), "response": body(&bodies.response),
+                "headers": headers, "chunks": chunks,
+            }))
+            .into_response());
+        }
+    };
+    // Never a type that a browser would run or show.
+    let mut response = Response::new(Body::from(bytes));
+    let out = response.headers_mut();
+    out.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    out.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
+    Ok(response)
+}
+
+pub(super) async fn stats(
+    State(context): State<Context>,
+    Parameters(parameters): Parameters<ListParameters>,
+) -> Result<Json<Value>, ApiError> {
+    let query: Query = parameters.q.parse()?;
+    let by = group(parameters.by.as_deref().unwrap_or("model"))?;
+    let rows = blocking(move || context.reader.stats(&query, by)).await?;
+    Ok(Json(json!({ "items": rows, "next": null })))
+}
+
+fn group(name: &str) -> Result<GroupBy, ApiError> {
+    name.parse().map_err(|why: String| ApiError::bad_parameter("by", why))
+}
+
+pub(super) async fn store(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
+    let info = blocking(move || context.reader.info()).await?;
+    Ok(Json(serde_json::to_value(info).unwrap_or_default()))
+}

@@ -1,0 +1,163 @@
+//! Who may look: admin token, `Host` and `Origin` (SPEC §13.12, `reliability.md` S17).
+
+use super::{ApiError, Context};
+use crate::model::Secret;
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, Response, StatusCode, header},
+    middleware::Next,
+    response::IntoResponse,
+};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// The doors in force.
+#[derive(Clone, Debug, Default)]
+pub struct Doors {
+    /// Opens dashboard and API; without one they are open.
+    pub admin_token: Option<Secret>,
+    /// Whether the listener can only be reached from this machine.
+    pub loopback: bool,
+    /// Origins that may call from a browser.
+    pub allowed_origins: Vec<String>,
+}
+
+/// Names under which a loopback listener may be asked for.
+const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+
+/// Refuses names that point here from elsewhere (DNS rebinding), and other sites' pages.
+pub(super) async fn origin(
+    State(context): State<Context>,
+    request: Request,
+    next: Next,
+) -> Response<Body> {
+    let doors = (context.settings)();
+    let authority = request.uri().authority().map(ToString::to_string);
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = authority.as_deref().or(host);
+    if doors.loopback && !is_local(host) {
+        let why = "this address is only answered under its own name; use http://127.0.0.1";
+        return ApiError::new(StatusCode::MISDIRECTED_REQUEST, "calltap_wrong_host", why)
+            .into_response();
+    }
+    if foreign_origin(request.headers(), &doors) {
+        let why = "the request comes from a page of another origin";
+        return ApiError::new(StatusCode::FORBIDDEN, "calltap_forbidden", why).into_response();
+    }
+    next.run(request).await
+}
+
+/// Asks for the admin token where one is set.
+pub(super) async fn token(
+    State(context): State<Context>,
+    request: Request,
+    next: Next,
+) -> Response<Body> {
+    let doors = (context.settings)();
+    let Some(token) = &doors.admin_token else { return next.run(request).await };
+    if presented(request.headers()).is_some_and(|given| equal(given, token.expose())) {
+        return next.run(request).await;
+    }
+    let why = "send the admin token as `Authorization: Bearer …`";
+    let mut response =
+        ApiError::new(StatusCode::UNAUTHORIZED, "calltap_invalid_key", why).into_response();
+    response
+        .headers_mut()
+        .insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+    response
+}
+
+fn presented(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Over hashes, so that neither content nor length shows in the time it takes.
+fn equal(given: &str, token: &str) -> bool {
+    Sha256::digest(given).ct_eq(&Sha256::digest(token)).into()
+}
+
+fn is_local(host: Option<&str>) -> bool {
+    let Some(host) = host else { return false };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    LOCAL_HOSTS.contains(&name.as_str())
+}
+
+/// Whether a browser says that another site's page is behind the request.
+pub fn foreign_origin(headers: &HeaderMap, doors: &Doors) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let allowed = |origin: &str| doors.allowed_origins.iter().any(|allowed| allowed == origin);
+    match text("origin") {
+        Some(origin) => !allowed(origin) && !is_same(origin, text("host")),
+        None => text("sec-fetch-site") == Some("cross-site"),
+    }
+}
+
+/// An origin is its scheme, host and port; ours is the host that was asked for.
+fn is_same(origin: &str, host: Option<&str>) -> bool {
+    let name = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    match (name, host) {
+        (Some(name), Some(host)) => name.eq_ignore_ascii_case(host),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_local_names_are_local() {
+        for host in
+            ["localhost", "LOCALHOST:4777", "127.0.0.1:1", "[::1]:4777", "localhost.", "[::1]"]
+        {
+            assert!(is_local(Some(host)), "{host}");
+        }
+        for host in [
+            "evil",
+            "127.0.0.1.evil.example",
+            "localhost:x@evil",
+            "0.0.0.0",
+            "",
+            "127.0.0.1:",
+            "::1",
+        ] {
+            assert!(!is_local(Some(host)), "{host}");
+        }
+        assert!(!is_local(None));
+    }
+
+    #[test]
+    fn foreign_pages_are_told_apart() {
+        let doors =
+            Doors { allowed_origins: vec!["https://app.example".into()], ..Doors::default() };
+        let foreign = |pairs: &[(&'static str, &str)]| {
+            let headers: HeaderMap = pairs
+                .iter()
+                .map(|(n, v)| (header::HeaderName::from_static(n), v.parse().unwrap()))
+                .collect();
+            foreign_origin(&headers, &doors)
+        };
+        let host = ("host", "127.0.0.1:4777");
+        assert!(!foreign(&[host]));
+        assert!(!foreign(&[host, ("origin", "http://127.0.0.1:4777")]));
+        assert!(!foreign(&[host, ("origin", "https://app.example")]));
+        assert!(!foreign(&[host, ("sec-fetch-site", "same-origin")]));
+        assert!(foreign(&[host, ("origin", "https://evil.example")]));
+        assert!(foreign(&[host, ("origin", "http://127.0.0.1:9999")]));
+        assert!(foreign(&[host, ("origin", "null")]));
+        assert!(foreign(&[host, ("sec-fetch-site", "cross-site")]));
+    }
+
+    #[test]
+    fn tokens_are_compared_whole() {
+        assert!(equal("abc", "abc"));
+        assert!(!equal("abc", "abcd") && !equal("", "abc"));
+    }
+}
