@@ -3,7 +3,7 @@
 use crate::{
     api,
     config::Config,
-    interpret::begun,
+    interpret::{begun, search_text},
     metrics::Metrics,
     pricing::PriceBook,
     proxy::{Budget, Fingerprints, Proxy, ProxyError, Settings, Shared, Spiller},
@@ -119,6 +119,7 @@ impl App {
         let book = PriceBook::load(config.pricing.dir.as_deref()).map_err(AppError::Config)?;
         let redactor = Redactor::new(&config.capture.redact).map_err(AppError::Config)?;
         let store = Store::open(&setup.data_dir, &config.store)?;
+        store.set_text_extractor(search_text);
         let fingerprints =
             Fingerprints::open(&setup.data_dir).map_err(crate::store::StoreError::Io)?;
         let (spiller, spill_thread) =

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use std::ops::Range;
 
 /// Longest text kept for searching, in bytes.
-pub const SEARCH_TEXT_MAX: usize = 64 * 1024;
+const SEARCH_TEXT_MAX: usize = 64 * 1024;
 
 /// A finished call, understood.
 #[derive(Debug)]
@@ -160,10 +160,14 @@ pub fn restore(stored: Stored) -> Record {
     record
 }
 
-/// The answer's text, for searching: of every choice and item, one a line.
-pub fn answer_text(response: &Value) -> String {
-    let mut text = String::new();
-    collect_text(response, 0, &mut text);
+/// What searching for words looks at: question and answer, of every choice and item, one a line.
+pub fn search_text(stored: &Stored) -> String {
+    let record = restore(stored.clone());
+    let mut text = record.tags.user_query.unwrap_or_default();
+    text.push('\n');
+    if let Some(response) = &record.response {
+        collect_text(response, 0, &mut text);
+    }
     text
 }
 

@@ -5,13 +5,13 @@
 
 use crate::{
     content,
-    interpret::{Interpreted, answer_text, begun, interpret, started},
+    interpret::{Interpreted, begun, interpret, started},
     metrics::Metrics,
     model::{Exchange, Head, Headers, Outcome, Record, Tags},
     pricing::PriceBook,
     proxy::{Captured, Event, Spiller, Waiter},
     redact::Redactor,
-    store::{Bodies, Entry, Started, Store, Text},
+    store::{Bodies, Entry, Started, Store},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -139,7 +139,7 @@ impl Recorder {
             tracing::error!(call.id = %head.id, "a call could not be read; its record is bare");
             let mut record = begun(&head);
             record.notes.push("capture_error: the call could not be read".to_owned());
-            Entry { record, bodies: None, text: None }
+            Entry { record, bodies: None }
         });
         self.metrics.recorded(&entry.record);
         log(&entry.record);
@@ -156,8 +156,7 @@ impl Recorder {
             mask_response(&mut bodies, &mut record, response.as_ref(), &redactor);
             bodies
         });
-        let text = bodies.as_ref().map(|_| search_text(&record, response.as_ref(), &redactor));
-        Entry { record, bodies, text }
+        Entry { record, bodies }
     }
 
     /// The store bounds what waits in it; what has no room there yet waits here.
@@ -185,16 +184,6 @@ fn mask(record: Record, redactor: &Redactor) -> Record {
     bare.headers = Headers::default();
     bare.notes = vec!["redacted: metadata could not be masked and was left out".to_owned()];
     bare
-}
-
-/// What searching for words looks at: the question and the answer.
-fn search_text(record: &Record, response: Option<&Value>, redactor: &Redactor) -> Text {
-    let output = response.map(answer_text).unwrap_or_default();
-    let output = match redactor.redact(output.as_bytes()) {
-        Some((masked, _)) => String::from_utf8_lossy(&masked).into_owned(),
-        None => output,
-    };
-    Text { input: record.tags.user_query.clone().unwrap_or_default(), output }
 }
 
 fn mask_request(bodies: &mut Bodies, record: &mut Record, redactor: &Redactor) {

@@ -114,16 +114,16 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<Exit, Stop> {
     let Arguments { common, command } = arguments;
     match command.unwrap_or_else(|| Command::Serve(serve::Arguments::default())) {
-        Command::Serve(arguments) => serve::run(&common, arguments),
+        Command::Serve(arguments) => serve::run(&common, &arguments),
         Command::Demo(arguments) => demo::run(&common, &arguments),
         Command::Tail(arguments) => tail::run(&common, &arguments),
         Command::Logs(arguments) => calls::run(&common, &arguments),
         Command::Show(arguments) => show::run(&common, &arguments),
         Command::Stats(arguments) => stats::run(&common, &arguments),
         Command::Export(arguments) => export::run(&common, &arguments),
-        Command::Store(command) => store::run(&common, &command),
+        Command::Store(command) => store::run(&common, command),
         Command::Config(command) => configuration::run(&common, &command),
-        Command::Health { ready, url } => health(&common, ready, url),
+        Command::Health { ready, url } => health(&common, ready, url.as_deref()),
         Command::Version => version(&common),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -209,8 +209,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, Stop> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
-fn health(common: &Common, ready: bool, url: Option<String>) -> Result<Exit, Stop> {
-    let url = common.server_url(url.as_deref())?;
+fn health(common: &Common, ready: bool, url: Option<&str>) -> Result<Exit, Stop> {
+    let url = common.server_url(url)?;
     let url = format!("{url}{}", if ready { "/readyz" } else { "/livez" });
     let client = http_client()?;
     let answer = runtime()?.block_on(async {

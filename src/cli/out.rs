@@ -47,8 +47,8 @@ pub struct Stop {
 
 impl Stop {
     /// An end with a message.
-    pub fn new(exit: Exit, message: impl ToString) -> Self {
-        Self { message: message.to_string(), exit }
+    pub fn new(exit: Exit, message: impl std::fmt::Display) -> Self {
+        Self { message: format!("{message}"), exit }
     }
 }
 

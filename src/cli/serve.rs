@@ -50,7 +50,7 @@ impl Arguments {
 ///
 /// # Errors
 /// When it cannot start.
-pub fn run(common: &Common, arguments: Arguments) -> Result<Exit, Stop> {
+pub fn run(common: &Common, arguments: &Arguments) -> Result<Exit, Stop> {
     let config = common.load(Vec::new()).map(|loaded| loaded.config);
     // What the flags mean may depend on the file; a file at fault is told with the flags over it.
     let default = config.ok().and_then(|config| {
@@ -69,7 +69,7 @@ pub fn run(common: &Common, arguments: Arguments) -> Result<Exit, Stop> {
     };
     let sinks: Vec<String> = loaded.config.sinks.keys().cloned().collect();
     start(Setup { config: loaded.config, data_dir, reload: Arc::new(reload) }, |ready| {
-        tell(ready, &sinks)
+        tell(ready, &sinks);
     })
 }
 

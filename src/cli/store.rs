@@ -19,7 +19,7 @@ pub enum Command {
 ///
 /// # Errors
 /// When there is no store.
-pub fn run(common: &Common, command: &Command) -> Result<Exit, Stop> {
+pub fn run(common: &Common, command: Command) -> Result<Exit, Stop> {
     let reader = common.reader()?;
     match command {
         Command::Info => {

@@ -106,12 +106,11 @@ fn read_table(mut table: Table, faults: &mut Vec<Fault>) -> Option<Config> {
         };
         let path = error.path().to_string();
         let message = error.into_inner().message().to_owned();
-        let (at, fault) = match unknown_field(&message) {
-            Some((field, known)) => unknown_fault(&path, field, &known),
-            None => {
-                let message = format!("`{path}`: {}", message.trim());
-                (path.clone(), Fault::at(path, message))
-            }
+        let (at, fault) = if let Some((field, known)) = unknown_field(&message) {
+            unknown_fault(&path, field, &known)
+        } else {
+            let message = format!("`{path}`: {}", message.trim());
+            (path.clone(), Fault::at(path, message))
         };
         let removed = remove(&mut table, &at);
         faults.push(fault);

@@ -1,105 +1,158 @@
-//! The fields a query can name.
+//! The fields that a query can name.
 
 /// A field of a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each variant is named and explained in FIELDS")]
 pub enum Field {
-    /// One with a column of its own.
-    Column(&'static str),
-    /// `status`: a number, `4xx`, `ok` or `error`.
+    Model,
     Status,
-    /// `tag`: one of the labels.
-    Label,
-    /// `meta.<name>`.
-    Meta(String),
+    Outcome,
+    Endpoint,
+    Method,
+    Path,
+    Upstream,
+    Provider,
+    Prompt,
+    Version,
+    Session,
+    User,
+    Customer,
+    Environment,
+    Reference,
+    Tag,
+    Key,
+    Client,
+    Finish,
+    Error,
+    Id,
+    Trace,
+    UsageSource,
+    CostStatus,
+    Stream,
+    Cost,
+    Latency,
+    FirstByte,
+    Ttft,
+    Overhead,
+    Tokens,
+    Input,
+    Output,
+    Cached,
+    Reasoning,
+    Retry,
+    Seq,
+    Since,
+    Before,
+    Has,
 }
 
-/// What a field's values are.
+/// What values a field takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Text.
+    /// Text, with wildcards.
     Text,
-    /// A number.
+    /// A plain number.
     Number,
-    /// Milliseconds; `2s` and `300ms` are understood.
+    /// A duration: `250ms`, `2s`, `1m`; a plain number counts milliseconds.
     Duration,
-    /// A point in time: a date, or how long ago (`1h`).
-    Time,
+    /// US dollars.
+    Money,
     /// `true` or `false`.
     Flag,
-    /// `status`.
+    /// A number, `4xx`, `ok` or `error`.
     Status,
+    /// A moment, or a period counted back from now.
+    Time,
+    /// The name of a field.
+    Field,
 }
 
-/// (name in a query, column, kind).
-const FIELDS: &[(&str, &str, Kind)] = &[
-    ("id", "id", Kind::Text),
-    ("model", "model", Kind::Text),
-    ("requested", "model_requested", Kind::Text),
-    ("outcome", "outcome", Kind::Text),
-    ("endpoint", "endpoint", Kind::Text),
-    ("method", "method", Kind::Text),
-    ("path", "path", Kind::Text),
-    ("upstream", "upstream", Kind::Text),
-    ("provider", "provider", Kind::Text),
-    ("prompt", "prompt", Kind::Text),
-    ("slug", "prompt", Kind::Text),
-    ("version", "prompt_version", Kind::Text),
-    ("session", "session", Kind::Text),
-    ("env", "environment", Kind::Text),
-    ("environment", "environment", Kind::Text),
-    ("customer", "customer", Kind::Text),
-    ("user", "user", Kind::Text),
-    ("ref", "reference", Kind::Text),
-    ("reference", "reference", Kind::Text),
-    ("key", "client_key", Kind::Text),
-    ("client", "sdk", Kind::Text),
-    ("sdk", "sdk", Kind::Text),
-    ("trace", "trace_id", Kind::Text),
-    ("finish", "finish_reason", Kind::Text),
-    ("error", "error_code", Kind::Text),
-    ("usage", "usage_source", Kind::Text),
-    ("priced", "cost_status", Kind::Text),
-    ("stream", "stream", Kind::Flag),
-    ("cost", "cost", Kind::Number),
-    ("latency", "latency_ms", Kind::Duration),
-    ("ttft", "ttft_ms", Kind::Duration),
-    ("tokens", "total_tokens", Kind::Number),
-    ("input", "input_tokens", Kind::Number),
-    ("output", "output_tokens", Kind::Number),
-    ("cached", "cached_tokens", Kind::Number),
-    ("reasoning", "reasoning_tokens", Kind::Number),
-    ("seq", "seq", Kind::Number),
-    ("since", "started_us", Kind::Time),
-    ("after", "started_us", Kind::Time),
-    ("before", "started_us", Kind::Time),
-    ("until", "started_us", Kind::Time),
+/// Field, its names (the first is the one to show), and the kind of its values.
+const FIELDS: &[(Field, &[&str], Kind)] = &[
+    (Field::Model, &["model"], Kind::Text),
+    (Field::Status, &["status"], Kind::Status),
+    (Field::Outcome, &["outcome"], Kind::Text),
+    (Field::Endpoint, &["endpoint"], Kind::Text),
+    (Field::Method, &["method"], Kind::Text),
+    (Field::Path, &["path"], Kind::Text),
+    (Field::Upstream, &["upstream"], Kind::Text),
+    (Field::Provider, &["provider"], Kind::Text),
+    (Field::Prompt, &["prompt", "slug"], Kind::Text),
+    (Field::Version, &["version", "prompt_version"], Kind::Text),
+    (Field::Session, &["session"], Kind::Text),
+    (Field::User, &["user"], Kind::Text),
+    (Field::Customer, &["customer"], Kind::Text),
+    (Field::Environment, &["env", "environment"], Kind::Text),
+    (Field::Reference, &["ref", "reference"], Kind::Text),
+    (Field::Tag, &["tag", "label"], Kind::Text),
+    (Field::Key, &["key"], Kind::Text),
+    (Field::Client, &["client", "sdk"], Kind::Text),
+    (Field::Finish, &["finish", "finish_reason"], Kind::Text),
+    (Field::Error, &["error"], Kind::Text),
+    (Field::Id, &["id"], Kind::Text),
+    (Field::Trace, &["trace", "trace_id"], Kind::Text),
+    (Field::UsageSource, &["usage"], Kind::Text),
+    (Field::CostStatus, &["cost_status"], Kind::Text),
+    (Field::Stream, &["stream"], Kind::Flag),
+    (Field::Cost, &["cost"], Kind::Money),
+    (Field::Latency, &["latency"], Kind::Duration),
+    (Field::FirstByte, &["first_byte"], Kind::Duration),
+    (Field::Ttft, &["ttft"], Kind::Duration),
+    (Field::Overhead, &["overhead"], Kind::Duration),
+    (Field::Tokens, &["tokens"], Kind::Number),
+    (Field::Input, &["input"], Kind::Number),
+    (Field::Output, &["output"], Kind::Number),
+    (Field::Cached, &["cached"], Kind::Number),
+    (Field::Reasoning, &["reasoning"], Kind::Number),
+    (Field::Retry, &["retry"], Kind::Number),
+    (Field::Seq, &["seq"], Kind::Number),
+    (Field::Since, &["since", "after"], Kind::Time),
+    (Field::Before, &["before", "until"], Kind::Time),
+    (Field::Has, &["has"], Kind::Field),
 ];
 
-/// The field called `name`, and what its values are.
-///
-/// # Errors
-/// A known name that `name` may have meant, where one is close.
-pub fn find(name: &str) -> Result<(Field, Kind), Option<&'static str>> {
-    let lower = name.to_lowercase();
-    if let Some(meta) = lower.strip_prefix("meta.").filter(|meta| !meta.is_empty()) {
-        return Ok((Field::Meta(meta.to_owned()), Kind::Text));
+impl Field {
+    /// The field of this name; upper and lower case are one.
+    pub fn named(name: &str) -> Option<Self> {
+        let known = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        FIELDS.iter().find(|(_, names, _)| known(names)).map(|(field, ..)| *field)
     }
-    match lower.as_str() {
-        "status" => return Ok((Field::Status, Kind::Status)),
-        "tag" | "tags" | "label" => return Ok((Field::Label, Kind::Text)),
-        _ => {}
-    }
-    if let Some((_, column, kind)) = FIELDS.iter().find(|(known, ..)| *known == lower) {
-        return Ok((Field::Column(column), *kind));
-    }
-    let close = names()
-        .map(|known| (strsim::damerau_levenshtein(known, &lower), known))
-        .min()
-        .filter(|(distance, _)| *distance <= 2);
-    Err(close.map(|(_, known)| known))
-}
 
-/// Every name that a query can use.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    FIELDS.iter().map(|(name, ..)| *name).chain(["status", "tag", "has"])
+    /// The known name nearest to `name`, if one is near.
+    pub fn nearest(name: &str) -> Option<&'static str> {
+        Self::names()
+            .map(|known| (strsim::damerau_levenshtein(known, &name.to_ascii_lowercase()), known))
+            .filter(|(distance, known)| *distance <= 2.min(known.len() / 2))
+            .min()
+            .map(|(_, known)| known)
+    }
+
+    /// All names, aliases included.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        FIELDS.iter().flat_map(|(_, names, _)| names.iter().copied())
+    }
+
+    /// All fields.
+    pub fn all() -> impl Iterator<Item = Self> {
+        FIELDS.iter().map(|(field, ..)| *field)
+    }
+
+    /// The name to show.
+    pub fn name(self) -> &'static str {
+        self.entry().and_then(|(_, names, _)| names.first().copied()).unwrap_or_default()
+    }
+
+    /// What values it takes.
+    pub fn kind(self) -> Kind {
+        self.entry().map_or(Kind::Text, |(_, _, kind)| *kind)
+    }
+
+    /// The unit in which numbers of this field are kept.
+    pub(super) fn unit(self) -> &'static str {
+        if self.kind() == Kind::Duration { "ms" } else { "" }
+    }
+
+    fn entry(self) -> Option<&'static (Self, &'static [&'static str], Kind)> {
+        FIELDS.iter().find(|(field, ..)| *field == self)
+    }
 }

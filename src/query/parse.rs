@@ -1,333 +1,375 @@
-//! Text to terms.
+//! Text to query: a hand-written descent over the bytes, bounded in length, depth and terms.
 
-use super::{Kind, Query, QueryError, Term, Test, field};
-use crate::model::Timestamp;
+use super::{
+    Expr, Field, Kind, MAX_DEPTH, MAX_LEN, MAX_TERMS, MAX_WILDCARDS, Moment, Op, Pattern, Query,
+    QueryError, Status, Term,
+};
+use crate::model::{Outcome, Timestamp};
 
-/// Longest query, in bytes.
-const TEXT_BYTES_MAX: usize = 4096;
-/// Deepest nesting of parentheses.
-const DEPTH_MAX: usize = 32;
-
-/// Parses a whole query.
-pub fn query(text: &str) -> Result<Query, QueryError> {
-    if text.len() > TEXT_BYTES_MAX {
-        return Err(error(TEXT_BYTES_MAX, format!("a query has at most {TEXT_BYTES_MAX} bytes")));
+/// Reads a query.
+pub(super) fn parse(text: &str) -> Result<Query, QueryError> {
+    if text.len() > MAX_LEN {
+        return Err(error(MAX_LEN, format!("a query has at most {MAX_LEN} bytes")));
     }
-    let mut parser = Parser { text, at: 0 };
-    let terms = parser.terms(0)?;
-    match parser.rest().chars().next() {
-        None => Ok(Query { terms }),
+    let mut parser = Parser { text, at: 0, terms: 0 };
+    parser.skip_space();
+    if parser.peek().is_none() {
+        return Ok(Query::default());
+    }
+    let root = parser.either(0)?;
+    match parser.peek() {
+        None => Ok(Query { root: Some(root) }),
         Some(_) => Err(error(parser.at, "this `)` closes nothing")),
     }
-}
-
-fn error(at: usize, message: impl Into<String>) -> QueryError {
-    QueryError { at, message: message.into() }
 }
 
 struct Parser<'a> {
     text: &'a str,
     at: usize,
+    terms: usize,
 }
 
 impl<'a> Parser<'a> {
-    fn rest(&self) -> &'a str {
-        self.text.get(self.at..).unwrap_or_default()
-    }
-
-    fn skip_space(&mut self) {
-        self.at += self.rest().len() - self.rest().trim_start().len();
-    }
-
-    /// Terms up to the end or a closing parenthesis; `OR` binds its neighbours.
-    fn terms(&mut self, depth: usize) -> Result<Vec<Term>, QueryError> {
-        if depth > DEPTH_MAX {
-            return Err(error(self.at, "parentheses are nested too deep"));
+    /// `all OR all …`
+    fn either(&mut self, depth: usize) -> Result<Expr, QueryError> {
+        let mut parts = vec![self.all(depth)?];
+        while self.take_or() {
+            parts.push(self.all(depth)?);
         }
-        let mut terms: Vec<Term> = Vec::new();
+        Ok(single_or(parts, Expr::Or))
+    }
+
+    /// Terms beside each other.
+    fn all(&mut self, depth: usize) -> Result<Expr, QueryError> {
+        let mut parts = Vec::new();
         loop {
             self.skip_space();
-            let rest = self.rest();
-            if rest.is_empty() || rest.starts_with(')') {
-                return Ok(terms);
+            if self.peek().is_none_or(|next| next == ')') || self.at_or() {
+                break;
             }
-            if let Some(after) = rest.strip_prefix("OR")
-                && after.starts_with([' ', '\t', '('])
-            {
-                let at = self.at;
-                self.at += 2;
-                self.skip_space();
-                let Some(left) = terms.pop() else {
-                    return Err(error(at, "`OR` needs a term before it"));
-                };
-                if self.rest().is_empty() || self.rest().starts_with(')') {
-                    return Err(error(at, "`OR` needs a term after it"));
-                }
-                let right = self.term(depth)?;
-                terms.push(match left {
-                    Term::Any(mut any) => {
-                        any.push(right);
-                        Term::Any(any)
-                    }
-                    left => Term::Any(vec![left, right]),
-                });
-                continue;
-            }
-            terms.push(self.term(depth)?);
+            parts.push(self.one(depth)?);
         }
+        if parts.is_empty() {
+            return Err(error(self.at, "a condition is missing here"));
+        }
+        Ok(single_or(parts, Expr::And))
     }
 
-    fn term(&mut self, depth: usize) -> Result<Term, QueryError> {
+    /// A negation, a group or a term.
+    fn one(&mut self, depth: usize) -> Result<Expr, QueryError> {
+        if depth >= MAX_DEPTH {
+            return Err(error(self.at, format!("nested deeper than {MAX_DEPTH}")));
+        }
+        if self.take('-') {
+            if self.peek().is_none_or(char::is_whitespace) {
+                return Err(error(self.at, "`-` stands directly before what it negates"));
+            }
+            return Ok(Expr::Not(Box::new(self.one(depth + 1)?)));
+        }
         let start = self.at;
-        if self.rest().starts_with('-') && self.rest().len() > 1 {
-            if depth > DEPTH_MAX {
-                return Err(error(start, "negations are nested too deep"));
-            }
-            self.at += 1;
-            return Ok(Term::Not(Box::new(self.term(depth + 1)?)));
+        if self.take('(') {
+            let inner = self.either(depth + 1)?;
+            return if self.take(')') {
+                Ok(inner)
+            } else {
+                Err(error(start, "this `(` is never closed"))
+            };
         }
-        if self.rest().starts_with('(') {
-            self.at += 1;
-            let terms = self.terms(depth + 1)?;
-            if !self.rest().starts_with(')') {
-                return Err(error(start, "this `(` is never closed"));
-            }
-            self.at += 1;
-            return Ok(Term::All(terms));
+        self.terms += 1;
+        if self.terms > MAX_TERMS {
+            return Err(error(start, format!("a query has at most {MAX_TERMS} terms")));
         }
-        if self.rest().starts_with('"') {
-            return Ok(Term::Text(self.quoted()?));
-        }
-        let word = self.word();
-        let name_end = word.find(':').filter(|at| *at > 0 && is_name(&word[..*at]));
-        let Some(name_end) = name_end else {
-            self.at += word.len();
-            return Ok(Term::Text(word.to_owned()));
-        };
-        let name = word.get(..name_end).unwrap_or_default();
-        self.at += name_end + 1;
-        let value_at = self.at;
-        let value = if self.rest().starts_with('"') {
-            self.quoted()?
-        } else {
-            let value = self.word();
-            self.at += value.len();
-            value.to_owned()
-        };
-        field_term(name, &value, start, value_at)
+        self.term().map(Expr::Term)
     }
 
-    /// Up to white space or a closing parenthesis.
-    fn word(&self) -> &'a str {
+    fn term(&mut self) -> Result<Term, QueryError> {
+        let start = self.at;
+        if let Some(name) = self.take_name() {
+            if self.peek().is_none_or(|next| next.is_whitespace() || next == ')') {
+                return Err(error(self.at, format!("`{name}:` needs a value")));
+            }
+            return self.field(name, start);
+        }
+        let pieces = self.pieces()?;
+        words(start, &pieces)
+    }
+
+    /// `name:` at this place, if there is one.
+    fn take_name(&mut self) -> Option<&'a str> {
         let rest = self.rest();
-        let end = rest.find(|c: char| c.is_whitespace() || c == ')').unwrap_or(rest.len());
-        rest.get(..end.max(1)).unwrap_or(rest)
+        let end = rest.find(|c: char| {
+            c == ':' || c == '"' || c.is_whitespace() || matches!(c, '(' | ')' | '*')
+        })?;
+        let name = rest.get(..end).filter(|name| !name.is_empty())?;
+        rest.get(end..)?.starts_with(':').then(|| self.at += end + 1)?;
+        Some(name)
     }
 
-    fn quoted(&mut self) -> Result<String, QueryError> {
+    /// What follows `name:`.
+    fn field(&mut self, name: &str, start: usize) -> Result<Term, QueryError> {
+        if let Some(key) = strip_prefix_ignore_case(name, "meta.").filter(|key| !key.is_empty()) {
+            let pattern = Pattern(self.pieces()?);
+            return Ok(Term::Meta(key.to_lowercase(), pattern));
+        }
+        let Some(field) = Field::named(name) else {
+            return Err(error(start, unknown_field(name)));
+        };
+        let at = self.at;
+        let op = if field.kind() == Kind::Text { Op::Eq } else { self.op() };
+        let pieces = self.pieces()?;
+        let pattern = Pattern(pieces);
+        if field.kind() == Kind::Text {
+            return text_term(field, pattern, at);
+        }
+        let Some(value) = pattern.exact() else {
+            return Err(error(at, format!("`{name}:` takes no `*`")));
+        };
+        let plain = || {
+            if op == Op::Eq { Ok(()) } else { Err(error(at, format!("`{name}:` takes no `{op}`"))) }
+        };
+        match field.kind() {
+            Kind::Flag => plain().and_then(|()| flag(field, value, at)),
+            Kind::Time => plain().and_then(|()| time(field, value, at)),
+            Kind::Field => plain().and_then(|()| has(value, at)),
+            Kind::Status => status(op, value, at).map(Term::Status),
+            _ => number_term(field, op, value, at),
+        }
+    }
+
+    fn op(&mut self) -> Op {
+        match (self.take('>'), self.take('<')) {
+            (true, _) => self.with_equals(Op::Ge, Op::Gt),
+            (_, true) => self.with_equals(Op::Le, Op::Lt),
+            _ => self.with_equals(Op::Eq, Op::Eq),
+        }
+    }
+
+    fn with_equals(&mut self, with: Op, without: Op) -> Op {
+        if self.take('=') { with } else { without }
+    }
+
+    /// A value: bare and quoted parts in any order, split at each bare `*`.
+    fn pieces(&mut self) -> Result<Vec<String>, QueryError> {
         let start = self.at;
-        let mut text = String::new();
-        let mut chars = self.rest().char_indices().skip(1);
-        while let Some((at, c)) = chars.next() {
-            match c {
-                '"' => {
-                    self.at = start + at + 1;
-                    return Ok(text);
+        let mut pieces = Vec::new();
+        let mut piece = String::new();
+        let mut after_star = false;
+        while let Some(next) = self.peek() {
+            if next.is_whitespace() || next == ')' {
+                break;
+            }
+            self.at += next.len_utf8();
+            match next {
+                '*' if after_star => {}
+                '*' => pieces.push(std::mem::take(&mut piece)),
+                '"' => self.quoted(&mut piece)?,
+                _ => piece.push(next),
+            }
+            after_star = next == '*';
+        }
+        pieces.push(piece);
+        if pieces.len() > MAX_WILDCARDS + 1 {
+            return Err(error(start, format!("a value has at most {MAX_WILDCARDS} `*`")));
+        }
+        Ok(pieces)
+    }
+
+    /// The rest of a quoted part; `\"` and `\\` stand for themselves.
+    fn quoted(&mut self, into: &mut String) -> Result<(), QueryError> {
+        let start = self.at - 1;
+        while let Some(next) = self.peek() {
+            self.at += next.len_utf8();
+            match next {
+                '"' => return Ok(()),
+                '\\' if matches!(self.peek(), Some('"' | '\\')) => {
+                    into.extend(self.peek());
+                    self.at += 1;
                 }
-                '\\' => text.extend(chars.next().map(|(_, c)| c)),
-                c => text.push(c),
+                _ => into.push(next),
             }
         }
         Err(error(start, "this quote is never closed"))
     }
+
+    fn at_or(&self) -> bool {
+        let after = self.rest().strip_prefix("OR").map(|rest| rest.chars().next());
+        matches!(after, Some(None | Some('(' | ')')))
+            || matches!(after, Some(Some(c)) if c.is_whitespace())
+    }
+
+    fn take_or(&mut self) -> bool {
+        self.skip_space();
+        let found = self.at_or();
+        if found {
+            self.at += 2;
+        }
+        found
+    }
+
+    fn skip_space(&mut self) {
+        let rest = self.rest();
+        self.at += rest.len() - rest.trim_start().len();
+    }
+
+    fn take(&mut self, wanted: char) -> bool {
+        let found = self.peek() == Some(wanted);
+        if found {
+            self.at += wanted.len_utf8();
+        }
+        found
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    fn rest(&self) -> &'a str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
 }
 
-fn is_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+fn single_or(mut parts: Vec<Expr>, many: fn(Vec<Expr>) -> Expr) -> Expr {
+    match parts.pop() {
+        Some(only) if parts.is_empty() => only,
+        last => {
+            parts.extend(last);
+            many(parts)
+        }
+    }
 }
 
-fn field_term(name: &str, value: &str, at: usize, value_at: usize) -> Result<Term, QueryError> {
-    let unknown = |close: Option<&str>, name: &str| {
-        let hint = close.map_or_else(
-            || "; quote words that hold a colon".to_owned(),
-            |close| format!("; did you mean `{close}`?"),
-        );
-        error(at, format!("no field is called `{name}`{hint}"))
+fn words(start: usize, pieces: &[String]) -> Result<Term, QueryError> {
+    let (text, prefix) = match pieces {
+        [text] => (text, false),
+        [text, empty] if empty.is_empty() => (text, true),
+        _ => return Err(error(start, "in free text `*` stands only at the end of a word")),
     };
-    if name.eq_ignore_ascii_case("has") {
-        let (field, _) = field::find(value).map_err(|close| unknown(close, value))?;
-        return Ok(Term::Field { field, test: Test::Present });
+    if text.trim().is_empty() {
+        return Err(error(start, "there is nothing to look for here"));
     }
-    let (field, kind) = field::find(name).map_err(|close| unknown(close, name))?;
-    if value.is_empty() {
-        return Err(error(value_at, format!("`{name}:` needs a value")));
+    Ok(Term::Words { text: text.clone(), prefix })
+}
+
+fn text_term(field: Field, pattern: Pattern, at: usize) -> Result<Term, QueryError> {
+    if let (Field::Outcome, Some(name)) = (field, pattern.exact())
+        && !Outcome::ALL.iter().any(|outcome| outcome.as_str() == name)
+    {
+        let all = Outcome::ALL.map(Outcome::as_str).join(", ");
+        return Err(error(at, format!("`{name}` is no outcome; there are {all}")));
     }
-    let test = match kind {
-        Kind::Text => Ok(Test::Like(value.to_owned())),
-        Kind::Status if value.starts_with(|c: char| "<>".contains(c)) => range(value, Kind::Number),
-        Kind::Status => Ok(Test::Like(value.to_lowercase())),
-        Kind::Flag => match value {
-            "true" | "yes" | "1" => Ok(Test::Like("1".to_owned())),
-            "false" | "no" | "0" => Ok(Test::Like("0".to_owned())),
-            _ => Err("is true or false".to_owned()),
+    Ok(Term::Text(field, pattern))
+}
+
+fn flag(field: Field, value: &str, at: usize) -> Result<Term, QueryError> {
+    match value {
+        "true" | "yes" | "1" => Ok(Term::Flag(field, true)),
+        "false" | "no" | "0" => Ok(Term::Flag(field, false)),
+        _ => Err(error(at, format!("`{}:` takes true or false", field.name()))),
+    }
+}
+
+fn has(value: &str, at: usize) -> Result<Term, QueryError> {
+    match Field::named(value) {
+        Some(Field::Since | Field::Before | Field::Has) => {
+            Err(error(at, format!("`{value}` is not a field of a call")))
+        }
+        Some(field) => Ok(Term::Has(field)),
+        None => Err(error(at, unknown_field(value))),
+    }
+}
+
+fn status(op: Op, value: &str, at: usize) -> Result<Status, QueryError> {
+    let wrong =
+        || error(at, "`status:` takes a number such as 429, a class such as 4xx, ok or error");
+    match (op, value) {
+        (Op::Eq, "ok") => Ok(Status::Ok),
+        (Op::Eq, "error") => Ok(Status::Error),
+        (Op::Eq, class) if class.len() == 3 && class.ends_with("xx") => {
+            let digit = class.chars().next().and_then(|c| c.to_digit(10));
+            let digit = digit.and_then(|digit| u16::try_from(digit).ok());
+            digit.filter(|digit| (1..=9).contains(digit)).map(Status::Class).ok_or_else(wrong)
+        }
+        (op, code) => code.parse().map(|code| Status::Code(op, code)).map_err(|_| wrong()),
+    }
+}
+
+fn number_term(field: Field, op: Op, value: &str, at: usize) -> Result<Term, QueryError> {
+    if let Some((low, high)) = value.split_once("..").filter(|_| op == Op::Eq) {
+        let low = number(field, low, at)?;
+        let high = number(field, high, at)?;
+        return Ok(Term::Range(field, low, high));
+    }
+    Ok(Term::Number(field, op, number(field, value, at)?))
+}
+
+fn number(field: Field, value: &str, at: usize) -> Result<f64, QueryError> {
+    let (digits, factor) = match field.kind() {
+        Kind::Duration => duration_unit(value),
+        Kind::Money => (value.strip_prefix('$').unwrap_or(value), 1.0),
+        _ => match value.strip_suffix('k') {
+            Some(thousands) => (thousands, 1e3),
+            None => (value, 1.0),
         },
-        Kind::Time => time(value).map(|us| match name.to_lowercase().as_str() {
-            "before" | "until" => Test::Within { from: None, to: Some((us, false)) },
-            _ => Test::Within { from: Some((us, true)), to: None },
-        }),
-        Kind::Number | Kind::Duration => range(value, kind),
     };
-    let test = test.map_err(|why| error(value_at, format!("`{name}` {why}, not `{value}`")))?;
-    Ok(Term::Field { field, test })
+    let plain = digits.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e'));
+    digits
+        .parse::<f64>()
+        .ok()
+        .map(|number| number * factor)
+        .filter(|number| plain && number.is_finite())
+        .ok_or_else(|| {
+            let example = match field.kind() {
+                Kind::Duration => "a duration such as 250ms, 2s or 1m",
+                Kind::Money => "an amount in USD such as 0.05",
+                _ => "a number",
+            };
+            error(at, format!("`{}:` takes {example}, not `{value}`", field.name()))
+        })
 }
 
-/// `5`, `>5`, `>=5`, `<5`, `<=5`, `1..5`.
-fn range(value: &str, kind: Kind) -> Result<Test, String> {
-    let parse = |text: &str| number(text, kind);
-    if let Some((low, high)) = value.split_once("..") {
-        let bound = |text: &str| match text {
-            "" => Ok(None),
-            text => parse(text).map(|number| Some((number, true))),
-        };
-        return Ok(Test::Within { from: bound(low)?, to: bound(high)? });
-    }
-    let (from, to) = if let Some(rest) = value.strip_prefix(">=") {
-        (Some((parse(rest)?, true)), None)
-    } else if let Some(rest) = value.strip_prefix("<=") {
-        (None, Some((parse(rest)?, true)))
-    } else if let Some(rest) = value.strip_prefix('>') {
-        (Some((parse(rest)?, false)), None)
-    } else if let Some(rest) = value.strip_prefix('<') {
-        (None, Some((parse(rest)?, false)))
-    } else {
-        let exact = Some((parse(value)?, true));
-        (exact, exact)
-    };
-    Ok(Test::Within { from, to })
-}
-
-fn number(text: &str, kind: Kind) -> Result<f64, String> {
-    let (digits, factor) = match kind {
-        Kind::Duration => split_duration(text),
-        _ => (text.strip_prefix('$').unwrap_or(text), 1.0),
-    };
-    match digits.parse::<f64>() {
-        Ok(number) if number.is_finite() => Ok(number * factor),
-        _ => Err(match kind {
-            Kind::Duration => "takes a duration such as >2s or 300ms".to_owned(),
-            _ => "takes a number such as 5, >5 or 1..5".to_owned(),
-        }),
-    }
-}
-
-/// Digits and the factor to milliseconds.
-fn split_duration(text: &str) -> (&str, f64) {
-    for (unit, factor) in [("ms", 1.0), ("s", 1e3), ("m", 6e4), ("h", 3.6e6), ("d", 8.64e7)] {
-        if let Some(digits) = text.strip_suffix(unit) {
+fn duration_unit(value: &str) -> (&str, f64) {
+    for (suffix, factor) in [("ms", 1.0), ("s", 1e3), ("m", 60e3), ("h", 3_600e3)] {
+        if let Some(digits) = value.strip_suffix(suffix) {
             return (digits, factor);
         }
     }
-    (text, 1.0)
+    (value, 1.0)
 }
 
-/// A date, a time, or how long ago; microseconds since 1970.
-fn time(text: &str) -> Result<f64, String> {
-    let text = text.trim_start_matches(['>', '=', '-']);
-    let (digits, factor) = split_duration(text);
-    #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 µs, which is 285 years")]
-    let float = |us: i64| us as f64;
-    if digits.len() < text.len()
-        && let Ok(ago) = digits.parse::<f64>()
-        && ago.is_finite()
-    {
-        return Ok(float(Timestamp::now().0) - ago * factor * 1000.0);
-    }
-    let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
-    whole
-        .parse::<Timestamp>()
-        .map(|time| float(time.0))
-        .map_err(|_| "takes a time such as 1h, 2d, 2026-11-20 or 2026-11-20T08:00:00Z".to_owned())
+fn time(field: Field, value: &str, at: usize) -> Result<Term, QueryError> {
+    let moment = moment(value).ok_or_else(|| {
+        let name = field.name();
+        error(at, format!("`{name}:` takes a period such as 1h or 7d, a date or an RFC 3339 time"))
+    })?;
+    Ok(if field == Field::Since { Term::Since(moment) } else { Term::Before(moment) })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::query::Field;
-    use proptest::prelude::*;
-
-    fn fails(text: &str) -> (usize, String) {
-        let error = query(text).unwrap_err();
-        (error.at, error.message)
+/// `90s`, `1h`, `7d`, `2w`, `2026-11-21`, `2026-11-21T02:12:41Z`. A date is its first moment in UTC.
+fn moment(value: &str) -> Option<Moment> {
+    if let Some(weeks) = value.strip_suffix('w').and_then(|weeks| weeks.parse::<u64>().ok()) {
+        return weeks.checked_mul(7 * 86_400_000).map(Moment::Ago);
     }
-
-    fn column(column: &'static str, test: Test) -> Term {
-        Term::Field { field: Field::Column(column), test }
+    if let Ok(period) = value.parse::<crate::config::Period>() {
+        return u64::try_from(period.0.as_millis()).ok().map(Moment::Ago);
     }
-
-    #[test]
-    fn terms_of_every_kind() {
-        let query = query(
-            r#"model:gpt-4o* -outcome:completed cost:>0.05 latency:<=2s (session:s1 OR session:"s 2") "exact words" word meta.order_id:12 tokens:10..20"#,
-        )
-        .unwrap();
-        assert_eq!(
-            query.terms,
-            [
-                column("model", Test::Like("gpt-4o*".into())),
-                Term::Not(Box::new(column("outcome", Test::Like("completed".into())))),
-                column("cost", Test::Within { from: Some((0.05, false)), to: None }),
-                column("latency_ms", Test::Within { from: None, to: Some((2000.0, true)) }),
-                Term::All(vec![Term::Any(vec![
-                    column("session", Test::Like("s1".into())),
-                    column("session", Test::Like("s 2".into())),
-                ])]),
-                Term::Text("exact words".into()),
-                Term::Text("word".into()),
-                Term::Field {
-                    field: Field::Meta("order_id".into()),
-                    test: Test::Like("12".into())
-                },
-                column(
-                    "total_tokens",
-                    Test::Within { from: Some((10.0, true)), to: Some((20.0, true)) }
-                ),
-            ]
-        );
+    if let Ok(time) = value.parse::<Timestamp>() {
+        return Some(Moment::At(time));
     }
+    format!("{value}T00:00:00Z").parse().ok().map(Moment::At)
+}
 
-    #[test]
-    fn faults_say_where_and_what() {
-        assert_eq!(
-            fails("a modl:x"),
-            (2, "no field is called `modl`; did you mean `model`?".into())
-        );
-        assert_eq!(fails("cost:cheap").0, 5);
-        assert_eq!(fails("(a OR b").0, 0);
-        assert_eq!(fails("a)").0, 1);
-        assert_eq!(fails("OR b").0, 0);
-        assert_eq!(fails("\"open").0, 0);
-        assert!(fails("model:").1.contains("needs a value"));
-        assert!(fails("stream:maybe").1.contains("true or false"));
-        assert!(fails(&"(".repeat(100)).1.contains("too deep"));
-        assert!(fails(&"x".repeat(5000)).1.contains("at most"));
+fn unknown_field(name: &str) -> String {
+    match Field::nearest(name) {
+        Some(near) => format!("there is no field `{name}`; did you mean `{near}`?"),
+        None => format!("there is no field `{name}`; put text that holds a colon in quotes"),
     }
+}
 
-    #[test]
-    fn words_with_colons_that_are_no_fields_are_words() {
-        assert_eq!(query("http://x").unwrap_err().at, 0);
-        assert_eq!(query(":x 12:30").unwrap().terms.len(), 2);
-    }
+fn strip_prefix_ignore_case<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
+    let (head, tail) = text.split_at_checked(prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then_some(tail)
+}
 
-    proptest! {
-        #[test]
-        fn never_panics(text in "\\PC{0,200}") {
-            query(&text).ok();
-        }
-
-        #[test]
-        fn never_panics_on_near_misses(text in "[a-z:()\"*<>=. OR-]{0,80}") {
-            query(&text).ok();
-        }
-    }
+fn error(at: usize, message: impl Into<String>) -> QueryError {
+    QueryError { at, message: message.into() }
 }

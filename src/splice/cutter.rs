@@ -255,17 +255,14 @@ fn cuts_of(event: &[u8], first: bool) -> Vec<Range<usize>> {
     }
     let Some(usage) = usage.filter(|_| members.is_whole()) else { return Vec::new() };
     let value = json.get(usage.value.clone()).unwrap_or_default();
-    if value == b"null" || (choices_empty && value.starts_with(b"{") && payload) {
+    let is_object = value.starts_with(b"{");
+    let cut = if value == b"null" || (choices_empty && is_object && payload) {
         let cut = member_cut(json, &usage, before);
-        vec![data.start + cut.start..data.start + cut.end]
-    } else if choices_empty && value.starts_with(b"{") {
-        #[expect(clippy::single_range_in_vec_init, reason = "one cut, the whole event")]
-        {
-            vec![0..event.len()]
-        }
+        Some(data.start + cut.start..data.start + cut.end)
     } else {
-        Vec::new()
-    }
+        (choices_empty && is_object).then_some(0..event.len())
+    };
+    cut.into_iter().collect()
 }
 
 /// From the end of the value before it; where it comes first, through its comma.

@@ -1,196 +1,215 @@
-//! A query as SQL over `calls c`, every value bound.
+//! A query as SQL over `calls`. Values are always parameters; text reaches SQL nowhere else.
 
-use crate::query::{Field, Query, Term, Test};
+use super::fulltext::CURSOR;
+use crate::{
+    model::Timestamp,
+    query::{Expr, Field, Kind, Moment, Op, Pattern, Query, Status, Term},
+};
 use rusqlite::types::Value;
 
-/// A condition and its values.
-#[derive(Debug)]
-pub struct Filter {
-    /// For a `WHERE` clause.
-    pub sql: String,
-    /// Bound to `?first`, `?first+1`, …
-    pub values: Vec<Value>,
+/// A condition and its parameters, in order of the `?` in it.
+#[derive(Clone, Debug)]
+pub(super) struct Filter {
+    pub(super) sql: String,
+    pub(super) params: Vec<Value>,
 }
 
-/// The condition of `query`; its values are numbered from `first`.
-pub fn of(query: &Query, first: usize) -> Filter {
-    let mut filter = Filter { sql: String::new(), values: Vec::new() };
-    filter.all(&query.terms, first);
+/// The condition of `query`; periods count back from `now`.
+pub(super) fn filter(query: &Query, now: Timestamp) -> Filter {
+    let mut filter = Filter { sql: String::new(), params: Vec::new() };
+    match &query.root {
+        None => filter.sql.push('1'),
+        Some(root) => filter.expr(root, now),
+    }
     filter
 }
 
 impl Filter {
-    fn all(&mut self, terms: &[Term], first: usize) {
-        self.joined(terms, " AND ", "1", first);
+    fn expr(&mut self, expr: &Expr, now: Timestamp) {
+        match expr {
+            Expr::And(parts) => self.join(parts, " AND ", now),
+            Expr::Or(parts) => self.join(parts, " OR ", now),
+            Expr::Not(inner) => {
+                // What is absent does not equal anything, so its negation holds.
+                self.sql.push_str("NOT coalesce(");
+                self.expr(inner, now);
+                self.sql.push_str(", 0)");
+            }
+            Expr::Term(term) => self.term(term, now),
+        }
     }
 
-    fn joined(&mut self, terms: &[Term], between: &str, none: &str, first: usize) {
-        if terms.is_empty() {
-            self.sql.push_str(none);
-            return;
-        }
+    fn join(&mut self, parts: &[Expr], between: &str, now: Timestamp) {
         self.sql.push('(');
-        for (at, term) in terms.iter().enumerate() {
-            if at > 0 {
+        for (index, part) in parts.iter().enumerate() {
+            if index > 0 {
                 self.sql.push_str(between);
             }
-            self.term(term, first);
+            self.expr(part, now);
         }
         self.sql.push(')');
     }
 
-    fn term(&mut self, term: &Term, first: usize) {
+    fn term(&mut self, term: &Term, now: Timestamp) {
         match term {
-            Term::All(terms) => self.all(terms, first),
-            Term::Any(terms) => self.joined(terms, " OR ", "0", first),
-            Term::Not(term) => {
-                // What is unknown does not match, so its negation does.
-                self.sql.push_str("NOT coalesce(");
-                self.term(term, first);
-                self.sql.push_str(", 0)");
+            Term::Words { text, prefix } => self.words(text, *prefix),
+            Term::Text(Field::Model, pattern) => {
+                self.sql.push('(');
+                self.matches("model", pattern);
+                self.sql.push_str(" OR ");
+                self.matches("model_requested", pattern);
+                self.sql.push(')');
             }
-            Term::Text(words) => {
-                let pattern = self.bind(Value::Text(format!("%{}%", escape(words))), first);
-                self.push(&format!(
-                    "EXISTS (SELECT 1 FROM texts t WHERE t.seq = c.seq \
-                     AND (t.input LIKE {pattern} ESCAPE '\\' OR t.output LIKE {pattern} ESCAPE '\\'))"
-                ));
+            Term::Text(Field::Error, pattern) => {
+                self.sql.push('(');
+                self.matches("error_code", pattern);
+                self.sql.push_str(" OR ");
+                self.matches("error_type", pattern);
+                self.sql.push_str(" OR ");
+                self.matches("error_source", pattern);
+                self.sql.push(')');
             }
-            Term::Field { field, test } => self.field(field, test, first),
-        }
-    }
-
-    fn push(&mut self, sql: &str) {
-        self.sql.push_str(sql);
-    }
-
-    /// The placeholder of a value.
-    fn bind(&mut self, value: Value, first: usize) -> String {
-        self.values.push(value);
-        format!("?{}", first + self.values.len() - 1)
-    }
-
-    fn field(&mut self, field: &Field, test: &Test, first: usize) {
-        match (field, test) {
-            (Field::Status, Test::Like(value)) => self.status(value, first),
-            (Field::Label, Test::Like(value)) => {
-                let pattern = format!("%,{},%", like(value).to_lowercase());
-                let at = self.bind(Value::Text(pattern), first);
-                self.push(&format!("c.labels LIKE {at} ESCAPE '\\'"));
+            Term::Text(Field::Tag, pattern) => {
+                self.sql.push_str("EXISTS (SELECT 1 FROM json_each(calls.labels) WHERE ");
+                self.matches("value", pattern);
+                self.sql.push(')');
             }
-            (field, Test::Like(value)) => {
-                let expression = self.expression(field, first);
-                if value.contains('*') {
-                    let at = self.bind(Value::Text(like(value)), first);
-                    self.push(&format!("{expression} LIKE {at} ESCAPE '\\'"));
+            Term::Text(field, pattern) => self.matches(column(*field), pattern),
+            Term::Number(field, op, bound) => {
+                let bound = amount(*field, *bound);
+                self.compare(column(*field), *op, bound);
+            }
+            Term::Range(field, low, high) => {
+                self.sql.push_str(column(*field));
+                self.sql.push_str(" BETWEEN ? AND ?");
+                self.params.extend([amount(*field, *low), amount(*field, *high)]);
+            }
+            Term::Flag(field, value) => self.compare(column(*field), Op::Eq, (*value).into()),
+            Term::Status(Status::Ok) => self.sql.push_str("outcome = 'completed'"),
+            Term::Status(Status::Error) => self.sql.push_str("outcome <> 'completed'"),
+            Term::Status(Status::Class(digit)) => {
+                self.sql.push_str("status BETWEEN ? AND ?");
+                self.params.extend([(digit * 100).into(), (digit * 100 + 99).into()]);
+            }
+            Term::Status(Status::Code(op, code)) => self.compare("status", *op, (*code).into()),
+            Term::Since(moment) => self.compare("started_at", Op::Ge, at(*moment, now)),
+            Term::Before(moment) => self.compare("started_at", Op::Lt, at(*moment, now)),
+            Term::Meta(name, pattern) => {
+                self.sql
+                    .push_str("EXISTS (SELECT 1 FROM json_each(calls.metadata) WHERE key = ? AND ");
+                self.params.push(name.clone().into());
+                self.matches("CAST(value AS TEXT)", pattern);
+                self.sql.push(')');
+            }
+            Term::Has(field) => {
+                self.sql.push_str(if *field == Field::Error {
+                    "error_source"
                 } else {
-                    let at = self.bind(Value::Text(value.clone()), first);
-                    self.push(&format!("CAST({expression} AS TEXT) = {at} COLLATE NOCASE"));
-                }
-            }
-            (field, Test::Present) => {
-                let expression = self.expression(field, first);
-                self.push(&format!("{expression} IS NOT NULL"));
-            }
-            (field, Test::Within { from, to }) => {
-                let expression = self.expression(field, first);
-                let mut bounds = Vec::new();
-                for (bound, or_equal, less) in [(from, ">=", ">"), (to, "<=", "<")] {
-                    if let Some((value, inclusive)) = bound {
-                        let operator = if *inclusive { or_equal } else { less };
-                        let at = self.bind(Value::Real(*value), first);
-                        bounds.push(format!("{expression} {operator} {at}"));
-                    }
-                }
-                let sql = if bounds.is_empty() { "1".to_owned() } else { bounds.join(" AND ") };
-                self.push(&format!("({sql})"));
+                    column(*field)
+                });
+                self.sql.push_str(" IS NOT NULL");
             }
         }
     }
 
-    fn expression(&mut self, field: &Field, first: usize) -> String {
-        match field {
-            Field::Column(column) => format!("c.{column}"),
-            Field::Status => "c.status".to_owned(),
-            Field::Label => "c.labels".to_owned(),
-            Field::Meta(name) => {
-                let path = format!("$.\"{}\"", name.replace('"', ""));
-                let at = self.bind(Value::Text(path), first);
-                format!("json_extract(c.metadata, {at})")
-            }
+    fn compare(&mut self, column: &str, op: Op, value: Value) {
+        self.sql.push_str(column);
+        self.sql.push_str(match op {
+            Op::Eq => " = ?",
+            Op::Gt => " > ?",
+            Op::Ge => " >= ?",
+            Op::Lt => " < ?",
+            Op::Le => " <= ?",
+        });
+        self.params.push(value);
+    }
+
+    fn matches(&mut self, column: &str, pattern: &Pattern) {
+        self.sql.push_str(column);
+        if let Some(text) = pattern.exact() {
+            self.sql.push_str(" = ?");
+            self.params.push(text.to_owned().into());
+        } else {
+            self.sql.push_str(" GLOB ?");
+            self.params.push(glob(pattern).into());
         }
     }
 
-    /// `ok`, `error`, `4xx`, `429`, or an outcome.
-    fn status(&mut self, value: &str, first: usize) {
-        match value {
-            "ok" => self.push("c.outcome = 'completed'"),
-            "error" => self.push("c.outcome <> 'completed'"),
-            value => {
-                let class = value.strip_suffix("xx").and_then(|class| class.parse::<i64>().ok());
-                match (class, value.parse::<i64>()) {
-                    (Some(class), _) => {
-                        let at = self.bind(Value::Integer(class), first);
-                        self.push(&format!("c.status / 100 = {at}"));
-                    }
-                    (None, Ok(status)) => {
-                        let at = self.bind(Value::Integer(status), first);
-                        self.push(&format!("c.status = {at}"));
-                    }
-                    (None, Err(_)) => {
-                        let at = self.bind(Value::Text(like(value)), first);
-                        self.push(&format!("c.outcome LIKE {at} ESCAPE '\\'"));
-                    }
-                }
-            }
-        }
+    /// Indexed calls by the index; the newest, not yet indexed, by their preview.
+    fn words(&mut self, text: &str, prefix: bool) {
+        self.sql.push_str("(calls.seq IN (SELECT rowid FROM fts WHERE fts MATCH ?)");
+        let phrase = text.replace('\0', " ").replace('"', "\"\"");
+        self.params.push(format!("\"{phrase}\"{}", if prefix { "*" } else { "" }).into());
+        self.sql.push_str(
+            " OR (calls.seq > (SELECT coalesce(max(seq), 0) FROM cursors WHERE name = ?)
+                  AND instr(lower(preview), ?) > 0))",
+        );
+        self.params.extend([CURSOR.to_owned().into(), text.to_ascii_lowercase().into()]);
     }
 }
 
-/// Nothing in `text` is a wildcard.
-fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
+/// The column that holds a field.
+fn column(field: Field) -> &'static str {
+    match field {
+        Field::Model => "model",
+        Field::Status => "status",
+        Field::Outcome => "outcome",
+        Field::Endpoint => "endpoint",
+        Field::Method => "method",
+        Field::Path => "path",
+        Field::Upstream => "upstream",
+        Field::Provider => "provider",
+        Field::Prompt => "prompt",
+        Field::Version => "prompt_version",
+        Field::Session => "session",
+        Field::User => "user",
+        Field::Customer => "customer",
+        Field::Environment => "environment",
+        Field::Reference => "reference",
+        Field::Tag => "labels",
+        Field::Key => "client_key",
+        Field::Client => "sdk",
+        Field::Finish => "finish_reason",
+        Field::Error => "error_code",
+        Field::Id => "id",
+        Field::Trace => "trace_id",
+        Field::UsageSource => "usage_source",
+        Field::CostStatus => "cost_status",
+        Field::Stream => "stream",
+        Field::Cost => "cost_pico",
+        Field::Latency => "latency_ms",
+        Field::FirstByte => "first_byte_ms",
+        Field::Ttft => "ttft_ms",
+        Field::Overhead => "overhead_ms",
+        Field::Tokens => "total_tokens",
+        Field::Input => "input_tokens",
+        Field::Output => "output_tokens",
+        Field::Cached => "cached_tokens",
+        Field::Reasoning => "reasoning_tokens",
+        Field::Retry => "retry",
+        Field::Seq => "calls.seq",
+        Field::Since | Field::Before | Field::Has => "started_at",
+    }
 }
 
-/// Only `*` is.
-fn like(text: &str) -> String {
-    escape(text).replace('*', "%")
+/// Money is compared in whole picodollars.
+fn amount(field: Field, bound: f64) -> Value {
+    Value::Real(if field.kind() == Kind::Money { (bound * 1e12).round() } else { bound })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::schema;
-    use proptest::prelude::*;
-    use rusqlite::Connection;
-
-    fn prepares(text: &str) {
-        let Ok(query) = text.parse::<Query>() else { return };
-        let mut connection = Connection::open_in_memory().unwrap();
-        schema::migrate(&mut connection).unwrap();
-        let filter = of(&query, 1);
-        let sql = format!("SELECT count(*) FROM calls c WHERE {}", filter.sql);
-        let mut statement = connection.prepare(&sql).unwrap();
-        let count: i64 = statement
-            .query_row(rusqlite::params_from_iter(filter.values), |row| row.get(0))
-            .unwrap();
-        assert_eq!(count, 0);
-    }
-
-    #[test]
-    fn every_field_prepares() {
-        for name in crate::query::names() {
-            for value in ["x", "1", "*", ">1", "true", "1h", "model"] {
-                prepares(&format!("{name}:{value}"));
-                prepares(&format!("-({name}:{value} OR has:{name})"));
-            }
+fn at(moment: Moment, now: Timestamp) -> Value {
+    let time = match moment {
+        Moment::At(time) => time,
+        Moment::Ago(ms) => {
+            let us = i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1000);
+            now.plus_us(us.saturating_neg())
         }
-    }
+    };
+    time.to_string().into()
+}
 
-    proptest! {
-        #[test]
-        fn what_parses_prepares(text in "(model:|-|\\(|\\)|OR |cost:>|meta.a'b:|tag:|\"|[a-z%_*'\\\\;]{1,4}| ){0,20}") {
-            prepares(&text);
-        }
-    }
+/// GLOB with only the pattern's own wildcards.
+fn glob(pattern: &Pattern) -> String {
+    let escape = |piece: &String| piece.replace('[', "[[]").replace('*', "[*]").replace('?', "[?]");
+    pattern.0.iter().map(escape).collect::<Vec<_>>().join("*")
 }

@@ -1,47 +1,47 @@
-//! One owner of a data directory at a time.
+//! One owner of a data directory: an advisory lock that the kernel releases when the process ends.
 
 use super::StoreError;
+use crate::model::Timestamp;
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{Read, Seek, Write},
+    io::{Read, Write},
     path::Path,
 };
 
-/// Name of the lock file.
-const LOCK: &str = "calltap.lock";
-
-/// Held for life; the kernel releases it however the process ends.
-#[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held, not used")] File);
-
-impl Lock {
-    /// Takes the lock of `dir`.
-    ///
-    /// # Errors
-    /// [`StoreError::Locked`] when another process has it.
-    pub fn take(dir: &Path) -> Result<Self, StoreError> {
-        let path = dir.join(LOCK);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut owner = String::new();
-                file.read_to_string(&mut owner).ok();
-                return Err(StoreError::Locked(format!(
-                    "another calltap (process {}) uses {}; stop it or choose another --data-dir",
-                    owner.trim(),
-                    dir.display()
-                )));
-            }
-            Err(TryLockError::Error(error)) => return Err(error.into()),
+/// Takes the lock; it is held until the file is dropped.
+pub(super) fn take(dir: &Path) -> Result<File, StoreError> {
+    let path = dir.join("calltap.lock");
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&path).map_err(|error| {
+        StoreError::Directory(format!(
+            "cannot write in the data directory {}: {error}",
+            dir.display()
+        ))
+    })?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut owner = String::new();
+            // Only for the message; an empty owner still makes sense.
+            drop(file.take(200).read_to_string(&mut owner));
+            let owner = owner.trim();
+            return Err(StoreError::Locked(format!(
+                "another calltap uses {}{}{owner}; stop it or choose another --data-dir",
+                dir.display(),
+                if owner.is_empty() { "" } else { ": " },
+            )));
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())?;
-        Ok(Self(file))
+        Err(TryLockError::Error(error)) => {
+            return Err(StoreError::Directory(format!(
+                "cannot lock the data directory {}: {error}",
+                dir.display()
+            )));
+        }
     }
+    file.set_len(0)?;
+    writeln!(file, "process {}, since {}", std::process::id(), Timestamp::now())?;
+    Ok(file)
 }

@@ -1,45 +1,39 @@
-//! The store: one SQLite file, one writer thread, group commit (SPEC §5).
+//! The store: one `SQLite` file, one writer thread, group commit (SPEC §5).
 //!
-//! SQL lives only here. Invariant: `accepted = stored + counted as dropped`.
+//! Rows are made on the caller's thread (`row`), wait in a queue bounded by bytes (`queue`) and are
+//! committed by the only thread that writes (`writer`). Readers have connections of their own.
 
+mod backup;
 mod filter;
-mod housekeeping;
+mod fulltext;
 mod lock;
+mod open;
+mod pack;
+mod queue;
 mod reader;
+mod reserve;
+mod retention;
 mod row;
 mod schema;
+mod stats;
+#[cfg(test)]
+mod tests;
 mod writer;
 
-pub use reader::Reader;
-pub use row::{dollars, pico};
+pub use pack::{Packed, pack, unpack};
 
-use crate::{
-    config,
-    model::{Body, ChunkLog, Record, Timestamp},
-};
+use crate::model::{Body, ChunkLog, Record, Timestamp};
 use bytes::Bytes;
-use housekeeping::Housekeeping;
-use lock::Lock;
-use row::Packed;
-use rusqlite::Connection;
+use queue::{Shared, Work};
 use serde::Serialize;
 use serde_json::Value;
 use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::Ordering,
-        mpsc::{self, Sender},
-    },
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
-use writer::{Job, QUEUE_BYTES, State, Writer};
-
-/// Name of the database file in the data directory.
-pub const DATABASE: &str = "calltap.db";
 
 /// What the recorder hands to the writer for one finished call.
 #[derive(Clone, Debug)]
@@ -48,17 +42,6 @@ pub struct Entry {
     pub record: Record,
     /// Raw bodies, already redacted; `None` when content is not kept.
     pub bodies: Option<Bodies>,
-    /// What searching for words looks at.
-    pub text: Option<Text>,
-}
-
-/// Question and answer of a call, already redacted.
-#[derive(Clone, Debug, Default)]
-pub struct Text {
-    /// The question.
-    pub input: String,
-    /// The answer.
-    pub output: String,
 }
 
 /// The raw capture of one call.
@@ -110,7 +93,7 @@ pub enum StoreError {
     /// A cursor or an id that this store never gave out.
     #[error("{0}")]
     Invalid(String),
-    /// SQLite's own trouble.
+    /// `SQLite`'s own trouble.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     /// Trouble with a file.
@@ -118,21 +101,17 @@ pub enum StoreError {
     Io(#[from] std::io::Error),
 }
 
-/// The owner of the data directory: the writing side. Cheap to clone.
+/// The owner of the data directory: the writing side. Cheap to clone; the last clone closes it.
 #[derive(Clone, Debug)]
 pub struct Store {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
-struct Shared {
-    dir: PathBuf,
-    jobs: Mutex<Sender<Job>>,
-    state: Arc<State>,
-    committed: watch::Receiver<i64>,
+struct Inner {
+    shared: Arc<Shared>,
+    extractor: Arc<Mutex<Option<writer::Extractor>>>,
+    pool: Arc<reader::Pool>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// Held for life.
-    _lock: Lock,
 }
 
 /// What the writer is doing.
@@ -148,96 +127,82 @@ pub struct Health {
 
 impl Store {
     /// Opens (and creates) the store in `dir`, takes its lock, migrates it, and turns calls that were
-    /// in flight when it was last closed into `interrupted` records.
+    /// in flight when it was last closed into `interrupted` records. A damaged file is set aside and a
+    /// fresh one started.
     ///
     /// # Errors
     /// When the directory cannot be used, another process owns it, or a newer calltap wrote it.
-    pub fn open(dir: &Path, options: &config::Store) -> Result<Self, StoreError> {
-        make_private(dir)?;
-        let lock = Lock::take(dir)?;
-        let mut connection = open_or_set_aside(dir)?;
-        let (last, dropped) = recover(&mut connection)?;
-        let state = Arc::new(State::default());
-        if let Ok(mut health) = state.health.lock() {
-            health.dropped = dropped;
+    pub fn open(dir: &Path, options: &crate::config::Store) -> Result<Self, StoreError> {
+        open::directory(dir)?;
+        let lock = lock::take(dir)?;
+        let file = dir.join(schema::FILE);
+        let open::Opened { conn, settled, unreadable, last, dropped } = open::sound(&file, true)?;
+        if settled > 0 {
+            tracing::warn!(calls = settled, "calls were in flight when calltap last stopped");
         }
-        let housekeeping = Housekeeping::new(dir, options);
-        housekeeping.reserve();
-        let (jobs, inbox) = mpsc::channel();
-        let (commits, committed) = watch::channel(last);
-        let writer = Writer {
-            dir: dir.to_owned(),
-            connection: Some(connection),
-            jobs: inbox,
-            state: Arc::clone(&state),
-            committed: commits,
-            housekeeping,
+        let shared = Arc::new(Shared::new(file.clone(), last, dropped));
+        if unreadable > 0 {
+            shared.count_dropped("journal", unreadable);
+        }
+        let extractor = Arc::new(Mutex::new(None));
+        let writer = writer::Writer {
+            shared: Arc::clone(&shared),
+            conn: Some(conn),
+            retention: retention::Retention::new(options),
+            extractor: Arc::clone(&extractor),
+            pages: Arc::default(),
+            closing_since: None,
+            file_id: reader::file_id(&file),
+            next_reserve: std::time::Instant::now(),
+            _lock: lock,
         };
-        let thread =
-            std::thread::Builder::new().name("store".into()).spawn(move || writer.run())?;
+        let thread = std::thread::Builder::new()
+            .name("calltap-store".to_owned())
+            .spawn(move || writer.run())?;
+        let thread = Mutex::new(Some(thread));
         Ok(Self {
-            shared: Arc::new(Shared {
-                dir: dir.to_owned(),
-                jobs: Mutex::new(jobs),
-                state,
-                committed,
-                thread: Mutex::new(Some(thread)),
-                _lock: lock,
-            }),
+            inner: Arc::new(Inner { shared, extractor, pool: reader::Pool::new(file), thread }),
         })
     }
 
-    /// Appends a finished call. `done` fires after the commit that holds it, or says why the first
-    /// attempt failed. Packs on the calling thread; never waits. Without room it drops and counts.
+    /// Appends a finished call. `done` fires after the commit that holds it (or says why it failed;
+    /// the call still waits for better times then). Never waits: the caller bounds what is in flight.
+    /// Packs the bodies on the caller's thread.
     pub fn append(&self, entry: Entry, done: Option<oneshot::Sender<Result<i64, String>>>) {
-        if !self.has_room() {
-            self.count_dropped("store_full");
-            if let Some(done) = done {
-                done.send(Err("the queue to the store is full".to_owned())).ok();
-            }
-            return;
-        }
-        let packed = Box::new(Packed::new(entry));
-        self.shared.state.waiting_bytes.fetch_add(packed.size(), Ordering::Relaxed);
-        self.shared.state.waiting.fetch_add(1, Ordering::Relaxed);
-        self.tell(Job::Append(packed, done));
+        self.inner.shared.push(Work::Call(Box::new(row::Row::of(entry)), done));
     }
 
-    /// Whether the queue to the writer is below its limit.
+    /// Whether an entry of any size would find room in the queue to the writer.
     pub fn has_room(&self) -> bool {
-        self.shared.state.waiting_bytes.load(Ordering::Relaxed) < QUEUE_BYTES
+        self.inner.shared.has_room()
     }
 
     /// Notes calls that went upstream. Superseded by `append` of the same id.
     pub fn journal(&self, started: Vec<Started>) {
-        if self.has_room() {
-            self.tell(Job::Journal(started));
+        for call in started {
+            self.inner.shared.push(Work::Started(Box::new(row::JournalRow::of(call))));
         }
     }
 
     /// Counts a record that could not be kept, durably, by reason.
     pub fn count_dropped(&self, reason: &'static str) {
-        self.tell(Job::Dropped(reason));
+        self.inner.shared.count_dropped(reason, 1);
     }
 
-    fn tell(&self, job: Job) {
-        if let Ok(jobs) = self.shared.jobs.lock() {
-            // The writer outlives every sender; after `close` there is nobody to tell.
-            jobs.send(job).ok();
-        }
+    /// How the text for full-text search is read from a call. Without one nothing is indexed.
+    pub fn set_text_extractor(&self, text_of: impl Fn(&Stored) -> String + Send + Sync + 'static) {
+        *self.inner.extractor.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Arc::new(text_of));
     }
 
     /// The highest committed `seq`; changes wake whoever follows the log.
     pub fn committed(&self) -> watch::Receiver<i64> {
-        self.shared.committed.clone()
+        self.inner.shared.committed.subscribe()
     }
 
     /// State of the writer.
     pub fn health(&self) -> Health {
-        let state = &self.shared.state;
-        let mut health = state.health.lock().map(|health| health.clone()).unwrap_or_default();
-        health.waiting = state.waiting.load(Ordering::Relaxed);
-        health
+        self.inner.shared.health()
     }
 
     /// A reading side that shares this store's file.
@@ -245,133 +210,44 @@ impl Store {
     /// # Errors
     /// When no reading connection can be opened.
     pub fn reader(&self) -> Result<Reader, StoreError> {
-        Reader::open(&self.shared.dir)
+        let reader = Reader { pool: Arc::clone(&self.inner.pool) };
+        reader.last_seq()?;
+        Ok(reader)
     }
 
     /// Commits what is waiting, checkpoints and closes. Blocks.
     pub fn close(&self) {
-        let (done, wait) = mpsc::channel();
-        self.tell(Job::Close(done));
-        wait.recv().ok();
-        let thread = self.shared.thread.lock().ok().and_then(|mut thread| thread.take());
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
+        self.inner.close();
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        self.shared.close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the store's writer panicked");
         }
     }
 }
 
-/// Only the owner may look at what people say to models.
-fn make_private(dir: &Path) -> Result<(), StoreError> {
-    let problem = |error: std::io::Error| {
-        StoreError::Directory(format!(
-            "the data directory {} cannot be used: {error}",
-            dir.display()
-        ))
-    };
-    if dir.exists() && !dir.is_dir() {
-        return Err(StoreError::Directory(format!("{} is not a directory", dir.display())));
-    }
-    let fresh = !dir.exists();
-    fs::create_dir_all(dir).map_err(problem)?;
-    #[cfg(unix)]
-    if fresh {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(problem)?;
-    }
-    let probe = dir.join(".probe");
-    fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(problem)
-}
-
-/// Opens the writing connection of the file in `dir`.
-fn open_writer(dir: &Path) -> Result<Connection, StoreError> {
-    let path = dir.join(DATABASE);
-    private_file(&path)?;
-    let mut connection = Connection::open(&path)?;
-    schema::check(&connection)?;
-    schema::prepare_writer(&connection)?;
-    schema::migrate(&mut connection)?;
-    Ok(connection)
-}
-
-/// SQLite gives its log the mode of the file, so the file is made first.
-fn private_file(path: &Path) -> Result<(), StoreError> {
-    if path.exists() {
-        return Ok(());
-    }
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)?;
-    Ok(())
-}
-
-/// A file that is damaged beyond opening must not keep calls from being forwarded: it is set aside,
-/// and a new one begun.
-fn open_or_set_aside(dir: &Path) -> Result<Connection, StoreError> {
-    let error = match open_writer(dir).and_then(usable) {
-        Ok(connection) => return Ok(connection),
-        Err(StoreError::Sqlite(error)) if is_damage(&error) => error,
-        Err(error) => return Err(error),
-    };
-    let stamp = Timestamp::now().to_string().replace(':', "-");
-    for end in ["", "-wal", "-shm"] {
-        let from = dir.join(format!("{DATABASE}{end}"));
-        if from.exists() {
-            fs::rename(&from, dir.join(format!("damaged-{stamp}-{DATABASE}{end}")))?;
-        }
-    }
-    tracing::error!(%error, "the store was damaged and set aside as damaged-{stamp}-{DATABASE}; a new one begins");
-    open_writer(dir)
-}
-
-/// A damaged file often opens, and fails on the first look.
-fn usable(connection: Connection) -> Result<Connection, StoreError> {
-    connection.query_row("SELECT count(*) FROM journal", [], |row| row.get::<_, i64>(0))?;
-    connection
-        .query_row("SELECT coalesce(max(seq), 0) FROM calls", [], |row| row.get::<_, i64>(0))?;
-    Ok(connection)
-}
-
-fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    match error {
-        rusqlite::Error::SqliteFailure(failure, message) => {
-            matches!(failure.code, DatabaseCorrupt | NotADatabase)
-                || message.as_deref().is_some_and(|text| text.contains("no such table"))
-        }
-        _ => false,
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
-/// What a process that is gone left behind: running calls become records. Returns the last `seq` and
-/// what was dropped so far.
-fn recover(connection: &mut Connection) -> Result<(i64, Vec<(String, u64)>), StoreError> {
-    let transaction = connection.transaction()?;
-    for entry in row::left_behind(&transaction)? {
-        let mut packed = Packed::new(entry);
-        let taken: bool = transaction.query_row(
-            "SELECT EXISTS (SELECT 1 FROM calls WHERE id = ?1)",
-            [packed.id().to_string()],
-            |row| row.get(0),
-        )?;
-        if taken {
-            packed.rename();
-        }
-        packed.insert(&transaction)?;
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("file", &self.shared.file).finish_non_exhaustive()
     }
-    transaction.execute("DELETE FROM journal", [])?;
-    transaction.commit()?;
-    let last =
-        connection.query_row("SELECT coalesce(max(seq), 0) FROM calls", [], |row| row.get(0))?;
-    let mut statement = connection.prepare("SELECT reason, count FROM dropped")?;
-    let dropped = statement
-        .query_map([], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))?
-        .collect::<Result<_, _>>()?;
-    drop(statement);
-    Ok((last, dropped))
+}
+
+/// The reading side: read-only connections with deadlines; works beside a running server or without.
+/// Cheap to clone. All its calls block; async callers use `spawn_blocking`.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    pool: Arc<reader::Pool>,
 }
 
 /// One page of calls.
@@ -493,13 +369,10 @@ pub struct Info {
 /// What `verify` found.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Verdict {
-    /// SQLite's own integrity check; empty when it is `ok`.
+    /// `SQLite`'s own integrity check; empty when it is `ok`.
     pub integrity: Vec<String>,
     /// Bodies read and found equal to their stored hash.
     pub bodies_ok: u64,
     /// Ids of records whose bodies do not match their hash or do not unpack.
     pub bodies_bad: Vec<Uuid>,
 }
-
-#[cfg(test)]
-mod tests;

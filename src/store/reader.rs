@@ -1,45 +1,108 @@
-//! The reading side: read-only connections with deadlines.
+//! The reading side: a small pool of read-only connections, each read with a deadline.
 
 use super::{
-    DATABASE, GroupBy, Info, Page, StatRow, StoreError, Stored, Verdict, filter, row, schema,
+    Bodies, Info, Page, Reader, StoreError, Stored, Verdict,
+    filter::{Filter, filter},
+    open, pack, retention, row, schema,
 };
-use crate::{model::Timestamp, query::Query};
-use rusqlite::{Connection, OpenFlags, types::Value as Sql};
-use serde_json::Value;
+use crate::{
+    model::{Body, ChunkLog, Record, Timestamp},
+    query::Query,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter, types::Value as Sql};
+use serde_json::{Value, json};
 use std::{
-    collections::BTreeMap,
-    fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use uuid::Uuid;
 
-/// Longest time a read may take.
+/// Longest read: a long reader keeps the write-ahead log from being reused (R24).
 const DEADLINE: Duration = Duration::from_secs(2);
-/// SQLite's virtual-machine steps between looks at the clock.
-const STEPS: i32 = 4_000;
-/// Idle connections kept.
-const POOL_MAX: usize = 8;
-/// Most rows a page may have.
-const LIMIT_MAX: u32 = 1000;
+/// Most idle connections.
+const POOL: usize = 8;
+/// Most rows of a page.
+const MAX_LIMIT: u32 = 1000;
+/// Shortest prefix of an id.
+const MIN_PREFIX: usize = 8;
+/// Bodies that `verify` reads in one go, so that no snapshot lives long.
+const VERIFY_STEP: i64 = 200;
 
-/// The reading side: works beside a running server or without. Cheap to clone. All its calls block;
-/// async callers use `spawn_blocking`.
-#[derive(Clone)]
-pub struct Reader {
-    shared: Arc<Shared>,
+/// What the clones of a reader share.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) file: PathBuf,
+    idle: Mutex<Vec<(FileId, Connection)>>,
+    deadline: Duration,
 }
 
-struct Shared {
-    path: PathBuf,
-    pool: Mutex<Vec<Connection>>,
-}
+/// Tells a fresh file from the one that a connection was opened on.
+type FileId = u64;
 
-impl fmt::Debug for Reader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader").field("path", &self.shared.path).finish()
+impl Pool {
+    pub(super) fn new(file: PathBuf) -> Arc<Self> {
+        Self::with_deadline(file, DEADLINE)
     }
+
+    pub(super) fn with_deadline(file: PathBuf, deadline: Duration) -> Arc<Self> {
+        Arc::new(Self { file, idle: Mutex::default(), deadline })
+    }
+
+    /// Runs `read` on a connection of its own, within the deadline.
+    pub(super) fn read<T>(
+        &self,
+        read: impl FnOnce(&mut Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.read_within(Some(self.deadline), read)
+    }
+
+    pub(super) fn read_within<T>(
+        &self,
+        deadline: Option<Duration>,
+        read: impl FnOnce(&mut Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let id = file_id(&self.file);
+        let mut conn = match self.take(id) {
+            Some(conn) => conn,
+            None => schema::open_reader(&self.file)?,
+        };
+        if let Some(deadline) = deadline {
+            let end = Instant::now() + deadline;
+            conn.progress_handler(1000, Some(move || Instant::now() > end))?;
+        }
+        let result = read(&mut conn);
+        conn.progress_handler(0, None::<fn() -> bool>)?;
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < POOL {
+            idle.push((id, conn));
+        }
+        match result {
+            Err(StoreError::Sqlite(error))
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) =>
+            {
+                Err(StoreError::Deadline)
+            }
+            other => other,
+        }
+    }
+
+    fn take(&self, id: FileId) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(of, _)| *of == id);
+        idle.pop().map(|(_, conn)| conn)
+    }
+}
+
+/// Tells one file at this path from another; 0 when there is none.
+#[cfg(unix)]
+pub(super) fn file_id(file: &Path) -> FileId {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(file).map_or(0, |file| file.ino())
+}
+
+#[cfg(not(unix))]
+pub(super) fn file_id(_file: &Path) -> FileId {
+    0
 }
 
 impl Reader {
@@ -48,53 +111,9 @@ impl Reader {
     /// # Errors
     /// When there is none, or a newer calltap wrote it.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let path = dir.join(DATABASE);
-        if !path.is_file() {
-            return Err(StoreError::Directory(format!(
-                "there is no store in {}; start `calltap` or name another with --data-dir",
-                dir.display()
-            )));
-        }
-        let reader = Self { shared: Arc::new(Shared { path, pool: Mutex::default() }) };
-        reader.with(|connection| schema::check(connection).map(|_| ()))?;
+        let reader = Self { pool: Pool::new(dir.join(schema::FILE)) };
+        reader.last_seq()?;
         Ok(reader)
-    }
-
-    /// Runs `work` on a connection that is interrupted when it takes too long.
-    fn with<T>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        self.within(Some(DEADLINE), work)
-    }
-
-    fn within<T>(
-        &self,
-        deadline: Option<Duration>,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let pooled = self.shared.pool.lock().ok().and_then(|mut pool| pool.pop());
-        let mut connection = match pooled {
-            Some(connection) => connection,
-            None => connect(&self.shared.path)?,
-        };
-        let until = deadline.map(|deadline| Instant::now() + deadline);
-        connection.progress_handler(STEPS, until.map(|until| move || Instant::now() > until))?;
-        let result = work(&connection);
-        connection.progress_handler(0, None::<fn() -> bool>)?;
-        if let Ok(mut pool) = self.shared.pool.lock()
-            && pool.len() < POOL_MAX
-        {
-            pool.push(connection);
-        }
-        result.map_err(|error| match error {
-            StoreError::Sqlite(rusqlite::Error::SqliteFailure(failure, _))
-                if failure.code == rusqlite::ErrorCode::OperationInterrupted =>
-            {
-                StoreError::Deadline
-            }
-            other => other,
-        })
     }
 
     /// One page of calls that match `query`, newest first. `after` is a `next` of an earlier page.
@@ -102,19 +121,19 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Invalid`] for a forged cursor, [`StoreError::Deadline`] after 2 s.
     pub fn list(&self, query: &Query, limit: u32, after: Option<&str>) -> Result<Page, StoreError> {
-        let below = match after {
-            None => i64::MAX,
-            Some(cursor) => cursor
-                .strip_prefix('s')
-                .and_then(|seq| seq.parse::<i64>().ok())
-                .filter(|seq| *seq > 0)
-                .ok_or_else(|| StoreError::Invalid("this cursor was not given out here".into()))?,
-        };
-        let limit = limit.clamp(1, LIMIT_MAX);
-        let rows = self.rows(query, "c.seq < ?1", below, "DESC", limit)?;
-        let full = rows.len() == usize::try_from(limit).unwrap_or(usize::MAX);
-        let next = rows.last().filter(|_| full).map(|(seq, _)| format!("s{seq}"));
-        Ok(Page { items: rows.into_iter().map(|(_, row)| row).collect(), next })
+        let limit = limit.clamp(1, MAX_LIMIT);
+        let filter = filter(query, Timestamp::now());
+        self.pool.read(|conn| {
+            let salt = salt(conn)?;
+            let below = after.map_or(Ok(i64::MAX), |cursor| open_cursor(cursor, &salt))?;
+            // One row more than asked for tells whether there is a next page.
+            let mut rows = rows(conn, &filter, "<", below, "DESC", limit + 1)?;
+            let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+            let more = rows.len() > wanted;
+            rows.truncate(wanted);
+            let next = rows.last().filter(|_| more).map(|(seq, _)| cursor(*seq, &salt));
+            Ok(Page { items: rows.into_iter().map(|(_, row)| row).collect(), next })
+        })
     }
 
     /// Calls with a `seq` above `seq` that match, oldest first: (seq, row).
@@ -127,46 +146,16 @@ impl Reader {
         seq: i64,
         limit: u32,
     ) -> Result<Vec<(i64, Value)>, StoreError> {
-        self.rows(query, "c.seq > ?1", seq, "ASC", limit.clamp(1, LIMIT_MAX))
-    }
-
-    fn rows(
-        &self,
-        query: &Query,
-        position: &str,
-        seq: i64,
-        order: &str,
-        limit: u32,
-    ) -> Result<Vec<(i64, Value)>, StoreError> {
-        let filter = filter::of(query, 2);
-        let sql = format!(
-            "SELECT c.seq, d.doc FROM calls c JOIN docs d USING (seq) \
-             WHERE {position} AND {} ORDER BY c.seq {order} LIMIT {limit}",
-            filter.sql
-        );
-        let values = std::iter::once(Sql::Integer(seq)).chain(filter.values);
-        let values: Vec<Sql> = values.collect();
-        self.with(|connection| {
-            let mut statement = connection.prepare_cached(&sql)?;
-            let mut rows = statement.query(rusqlite::params_from_iter(values))?;
-            let mut found = Vec::new();
-            while let Some(row) = rows.next()? {
-                let seq: i64 = row.get(0)?;
-                let doc: String = row.get(1)?;
-                found.push((seq, list_row(seq, &doc)));
-            }
-            Ok(found)
-        })
+        let filter = filter(query, Timestamp::now());
+        self.pool.read(|conn| rows(conn, &filter, ">", seq, "ASC", limit.clamp(1, MAX_LIMIT)))
     }
 
     /// The highest committed `seq`, 0 when empty.
     ///
     /// # Errors
-    /// SQLite's.
+    /// `SQLite`'s.
     pub fn last_seq(&self) -> Result<i64, StoreError> {
-        self.with(|connection| {
-            Ok(connection.query_row("SELECT coalesce(max(seq), 0) FROM calls", [], |r| r.get(0))?)
-        })
+        self.pool.read(|conn| Ok(open::last_seq(conn)?))
     }
 
     /// One record by id; a prefix of at least 8 characters that fits only one id does too.
@@ -174,101 +163,58 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Invalid`] when a prefix fits several.
     pub fn get(&self, id: &str) -> Result<Option<Stored>, StoreError> {
-        let Some(id) = self.whole_id(id)? else { return Ok(None) };
-        let sql = format!(
-            "SELECT {} FROM calls c JOIN docs d USING (seq) LEFT JOIN bodies b USING (seq) \
-             WHERE c.id = ?1",
-            row::STORED_COLUMNS
-        );
-        self.with(|connection| {
-            let mut statement = connection.prepare_cached(&sql)?;
-            let mut rows = statement.query([id])?;
-            match rows.next()? {
-                Some(row) => row::stored(row).map(Some),
-                None => Ok(None),
-            }
-        })
-    }
-
-    fn whole_id(&self, id: &str) -> Result<Option<String>, StoreError> {
         let id = id.to_ascii_lowercase();
-        if Uuid::parse_str(&id).is_ok() && id.len() == 36 {
-            return Ok(Some(id));
-        }
-        let plain = id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-        if id.len() < 8 || id.len() > 36 || !plain {
+        let plain = id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        if !plain || id.len() < MIN_PREFIX || id.len() > 36 {
             return Ok(None);
         }
-        let found: Vec<String> = self.with(|connection| {
-            let mut statement = connection
-                .prepare_cached("SELECT id FROM calls WHERE id >= ?1 AND id < ?2 LIMIT 2")?;
-            let rows = statement.query_map([id.clone(), format!("{id}g")], |row| row.get(0))?;
-            Ok(rows.collect::<Result<_, _>>()?)
-        })?;
-        if found.len() > 1 {
-            return Err(StoreError::Invalid(format!(
-                "several calls have an id that starts with {id}"
-            )));
-        }
-        Ok(found.into_iter().next())
+        self.pool.read(|conn| {
+            let seqs = conn
+                .prepare_cached("SELECT seq FROM calls WHERE id >= ?1 AND id < ?2 LIMIT 2")?
+                .query_map([&id, &format!("{id}g")], |row| row.get(0))?
+                .collect::<rusqlite::Result<Vec<i64>>>()?;
+            match seqs.as_slice() {
+                [] => Ok(None),
+                [seq] => Ok(load(conn, *seq)?),
+                _ => Err(StoreError::Invalid(format!(
+                    "several ids start with `{id}`; give more of it"
+                ))),
+            }
+        })
     }
 
-    /// Totals of the calls that match, largest cost first.
+    /// The call with this `seq`, as far as it is still kept.
     ///
     /// # Errors
-    /// As [`Self::list`].
-    pub fn stats(&self, query: &Query, by: GroupBy) -> Result<Vec<StatRow>, StoreError> {
-        let filter = filter::of(query, 1);
-        let sql = format!(
-            "SELECT {}, outcome = 'completed', input_tokens, output_tokens, cached_tokens, \
-             cost_pico, cost_status, latency_ms, ttft_ms FROM calls c WHERE {}",
-            column(by),
-            filter.sql
-        );
-        self.with(|connection| {
-            let mut statement = connection.prepare_cached(&sql)?;
-            let mut rows = statement.query(rusqlite::params_from_iter(filter.values))?;
-            let mut groups: BTreeMap<Option<String>, Totals> = BTreeMap::new();
-            while let Some(row) = rows.next()? {
-                groups.entry(row.get(0)?).or_default().add(row)?;
-            }
-            let mut rows: Vec<(i128, StatRow)> =
-                groups.into_iter().map(|(key, totals)| totals.finish(key)).collect();
-            rows.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.calls.cmp(&a.1.calls)));
-            Ok(rows.into_iter().map(|(_, row)| row).collect())
-        })
+    /// `SQLite`'s.
+    pub fn get_seq(&self, seq: i64) -> Result<Option<Stored>, StoreError> {
+        self.pool.read(|conn| Ok(load(conn, seq)?))
     }
 
     /// Facts about the store.
     ///
     /// # Errors
-    /// SQLite's.
+    /// `SQLite`'s.
     pub fn info(&self) -> Result<Info, StoreError> {
-        let path = &self.shared.path;
-        let bytes = ["", "-wal"]
-            .iter()
-            .filter_map(|end| std::fs::metadata(format!("{}{end}", path.display())).ok())
-            .map(|metadata| metadata.len())
-            .sum();
-        self.with(|connection| {
-            let one = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
-            let count = |sql: &str| one(sql).map(|n| u64::try_from(n.unwrap_or(0)).unwrap_or(0));
-            let mut dropped = connection.prepare("SELECT reason, count FROM dropped")?;
-            let dropped = dropped
-                .query_map([], |row| {
-                    Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0)))
-                })?
-                .collect::<Result<_, _>>()?;
+        self.pool.read(|conn| {
+            let count = |sql: &str| -> rusqlite::Result<u64> {
+                let count: i64 = conn.query_row(sql, [], |row| row.get(0))?;
+                Ok(u64::try_from(count).unwrap_or(0))
+            };
+            let time = |sql: &str| -> rusqlite::Result<Option<Timestamp>> {
+                let text: Option<String> = conn.query_row(sql, [], |row| row.get(0))?;
+                Ok(text.and_then(|text| text.parse().ok()))
+            };
             Ok(Info {
-                path: path.display().to_string(),
-                schema: schema::check(connection)?,
+                path: self.pool.file.display().to_string(),
+                schema: conn.pragma_query_value(None, "user_version", |row| row.get(0))?,
                 sqlite: rusqlite::version().to_owned(),
                 calls: count("SELECT count(*) FROM calls")?,
-                bodies: count("SELECT count(*) FROM bodies")?,
-                bytes,
-                oldest: one("SELECT min(started_us) FROM calls")?.map(Timestamp),
-                newest: one("SELECT max(started_us) FROM calls")?.map(Timestamp),
-                dropped,
+                bodies: count("SELECT count(*) FROM calls WHERE has_bodies = 1")?,
+                bytes: retention::file_bytes(&self.pool.file),
+                oldest: time("SELECT min(started_at) FROM calls")?,
+                newest: time("SELECT max(started_at) FROM calls")?,
+                dropped: open::dropped(conn)?.into_iter().collect(),
             })
         })
     }
@@ -276,151 +222,211 @@ impl Reader {
     /// Checks the file and every body. `progress` gets (done, total).
     ///
     /// # Errors
-    /// SQLite's.
+    /// `SQLite`'s.
     pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<Verdict, StoreError> {
         let mut verdict = Verdict::default();
-        let total = self.info()?.bodies;
-        self.within(None, |connection| {
-            let mut statement = connection.prepare("PRAGMA integrity_check")?;
-            let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
-            verdict.integrity = lines.filter_map(Result::ok).filter(|line| line != "ok").collect();
+        self.pool.read_within(None, |conn| {
+            let lines = conn
+                .prepare("PRAGMA integrity_check")?
+                .query_map([], |row| row.get::<_, String>(0))?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            verdict.integrity = lines.into_iter().filter(|line| line != "ok").collect();
             Ok(())
         })?;
-        let sql = format!(
-            "SELECT {} FROM bodies b JOIN calls c USING (seq) JOIN docs d USING (seq) \
-             WHERE b.seq > ?1 ORDER BY b.seq LIMIT 200",
-            row::STORED_COLUMNS
-        );
-        let mut last = 0;
+        let total: i64 = self.pool.read_within(None, |conn| {
+            Ok(conn.query_row("SELECT count(*) FROM bodies", [], |row| row.get(0))?)
+        })?;
+        let total = u64::try_from(total).unwrap_or(0);
+        let (mut done, mut last) = (0, 0);
         loop {
-            // A page at a time, so that no snapshot holds the log up.
-            let page: Vec<Stored> = self.within(None, |connection| {
-                let mut statement = connection.prepare_cached(&sql)?;
-                let mut rows = statement.query([last])?;
-                let mut page = Vec::new();
-                while let Some(row) = rows.next()? {
-                    page.push(row::stored(row)?);
+            let seqs = self.pool.read_within(None, |conn| {
+                let seqs = conn
+                    .prepare_cached("SELECT seq FROM bodies WHERE seq > ?1 ORDER BY seq LIMIT ?2")?
+                    .query_map([last, VERIFY_STEP], |row| row.get(0))?
+                    .collect::<rusqlite::Result<Vec<i64>>>()?;
+                for seq in &seqs {
+                    let Some(stored) = load(conn, *seq)? else { continue };
+                    if stored
+                        .bodies
+                        .as_ref()
+                        .is_some_and(|bodies| are_sound(bodies, &stored.record))
+                    {
+                        verdict.bodies_ok += 1;
+                    } else {
+                        verdict.bodies_bad.push(stored.record.id);
+                    }
                 }
-                Ok(page)
+                Ok(seqs)
             })?;
-            let Some(end) = page.last().and_then(|stored| stored.record.seq) else {
-                return Ok(verdict);
-            };
-            last = end;
-            for stored in page {
-                match stored.bodies {
-                    Some(_) => verdict.bodies_ok += 1,
-                    None => verdict.bodies_bad.push(stored.record.id),
-                }
-            }
-            let bad = u64::try_from(verdict.bodies_bad.len()).unwrap_or(0);
-            progress(verdict.bodies_ok + bad, total);
+            let Some(&newest) = seqs.last() else { return Ok(verdict) };
+            last = newest;
+            done += seqs.len() as u64;
+            progress(done, total.max(done));
         }
     }
 }
 
-/// Beside a server the log is shared; without one, and without the right to write, the file alone is
-/// read.
-fn connect(path: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let probe = |connection: &Connection| {
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+/// Marks a stored part that its checksum shows to be damaged.
+const DAMAGED: &str = "damaged in the store: ";
+
+/// `load` notes every damaged part.
+fn are_sound(_bodies: &Bodies, record: &Record) -> bool {
+    !record.notes.iter().any(|note| note.starts_with(DAMAGED))
+}
+
+/// One call with its bodies. Damage is noted in the record, never an error.
+pub(super) fn load(conn: &Connection, seq: i64) -> rusqlite::Result<Option<Stored>> {
+    let record = conn
+        .prepare_cached(&format!(
+            "SELECT {ROW} FROM calls LEFT JOIN docs USING (seq) WHERE calls.seq = ?1"
+        ))?
+        .query_row([seq], |row| Ok((record_json(row)?, row.get(0)?)))
+        .optional()?;
+    let Some((json, seq)) = record else { return Ok(None) };
+    let Ok(mut record) = serde_json::from_value::<Record>(json) else { return Ok(None) };
+    record.seq = Some(seq);
+    let bodies = conn
+        .prepare_cached(
+            "SELECT request, request_zstd, request_crc, request_total, request_sha256,
+                 response, response_zstd, response_crc, response_total, response_sha256,
+                 chunks, chunks_zstd, chunks_crc, member_start, member_end
+             FROM bodies WHERE seq = ?1",
+        )?
+        .query_row([seq], |row| read_bodies(row, &mut record.notes))
+        .optional()?;
+    Ok(Some(Stored { record, bodies }))
+}
+
+fn read_bodies(row: &Row<'_>, notes: &mut Vec<String>) -> rusqlite::Result<Bodies> {
+    let mut part = |at: usize, name: &str| -> rusqlite::Result<Vec<u8>> {
+        let data = row.get_ref(at)?.as_bytes().unwrap_or_default();
+        Ok(pack::unpack(data, row.get(at + 1)?, row.get(at + 2)?).unwrap_or_else(|damage| {
+            notes.push(format!("{DAMAGED}{name}: {damage}"));
+            Vec::new()
+        }))
     };
-    let connection = Connection::open_with_flags(path, flags)?;
-    schema::prepare_reader(&connection)?;
-    if probe(&connection).is_ok() {
-        return Ok(connection);
-    }
-    let uri = format!("file:{}?immutable=1", path.display().to_string().replace('?', "%3f"));
-    let connection = Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?;
-    schema::prepare_reader(&connection)?;
-    probe(&connection)?;
-    Ok(connection)
+    let (request, response) = (part(0, "request")?, part(5, "response")?);
+    let chunks = part(10, "chunks")?;
+    let body = |kept: Vec<u8>, at: usize| -> rusqlite::Result<Body> {
+        Ok(Body {
+            kept: kept.into(),
+            total: u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0),
+            sha256: row.get(at + 1)?,
+        })
+    };
+    let index = |at: usize| -> rusqlite::Result<Option<usize>> {
+        Ok(row.get::<_, Option<i64>>(at)?.and_then(|index| usize::try_from(index).ok()))
+    };
+    Ok(Bodies {
+        request: body(request, 3)?,
+        member: index(13)?.zip(index(14)?).map(|(start, end)| start..end),
+        response: body(response, 8)?,
+        chunks: ChunkLog::from_encoded(chunks),
+    })
 }
 
-/// The record as a list shows it: everything but what only the page of a call needs.
-fn list_row(seq: i64, doc: &str) -> Value {
-    let mut row: Value = serde_json::from_str(doc).unwrap_or(Value::Null);
-    if let Some(row) = row.as_object_mut() {
-        row.insert("seq".to_owned(), seq.into());
-        for heavy in ["request", "response", "headers", "parameters"] {
-            row.remove(heavy);
+/// What a list row is made from: the document, and columns that stand in where it is damaged.
+const ROW: &str = "calls.seq, docs.doc, docs.crc, id, started_at, ended_at, endpoint, method, path, \
+    upstream, provider, model, model_requested, stream, outcome, status, latency_ms, overhead_ms";
+
+fn rows(
+    conn: &Connection,
+    filter: &Filter,
+    side: &str,
+    seq: i64,
+    order: &str,
+    limit: u32,
+) -> Result<Vec<(i64, Value)>, StoreError> {
+    let sql = format!(
+        "SELECT {ROW} FROM calls LEFT JOIN docs USING (seq)
+         WHERE calls.seq {side} ? AND ({}) ORDER BY calls.seq {order} LIMIT ?",
+        filter.sql
+    );
+    let params = std::iter::once(Sql::from(seq))
+        .chain(filter.params.iter().cloned())
+        .chain([Sql::from(limit)]);
+    let mut statement = conn.prepare(&sql)?;
+    let mut found = statement.query(params_from_iter(params))?;
+    let mut rows = Vec::new();
+    while let Some(row) = found.next()? {
+        rows.push((row.get(0)?, list_row(record_json(row)?)));
+    }
+    Ok(rows)
+}
+
+/// The stored document; where it is damaged, what the columns still say.
+fn record_json(row: &Row<'_>) -> rusqlite::Result<Value> {
+    let doc: Sql = row.get(1)?;
+    let crc = row.get::<_, Option<u32>>(2)?.unwrap_or(0);
+    let read = row::read_doc(&doc, crc)
+        .and_then(|json| serde_json::from_slice(&json).map_err(|_| "it is not JSON"));
+    let seq: i64 = row.get(0)?;
+    match read {
+        Ok(Value::Object(mut record)) => {
+            record.insert("seq".to_owned(), seq.into());
+            Ok(Value::Object(record))
         }
-        if let Some(tags) = row.get_mut("tags").and_then(Value::as_object_mut) {
-            for heavy in ["inputs", "context", "expected"] {
-                tags.remove(heavy);
+        other => {
+            let damage = other.err().unwrap_or("it is not a record");
+            let text = |at: usize| row.get::<_, Option<String>>(at);
+            Ok(json!({
+                "id": text(3)?, "seq": seq, "started_at": text(4)?, "ended_at": text(5)?,
+                "endpoint": text(6)?, "method": text(7)?, "path": text(8)?, "upstream": text(9)?,
+                "provider": text(10)?, "model": {"served": text(11)?, "requested": text(12)?},
+                "stream": row.get::<_, bool>(13)?, "outcome": text(14)?,
+                "status": row.get::<_, Option<u16>>(15)?, "error": null, "finish_reasons": [],
+                "timing": {"latency_ms": row.get::<_, f64>(16)?, "first_byte_ms": null,
+                    "ttft_ms": null, "overhead_ms": row.get::<_, f64>(17)?, "chunks": 0,
+                    "output_tokens_per_second": null},
+                "usage": {}, "cost": {}, "tags": {}, "client": {}, "trace": {}, "bytes": {},
+                "notes": [format!("{DAMAGED}record: {damage}")],
+            }))
+        }
+    }
+}
+
+/// Everything a row shows: the record without bodies, headers, inputs and long details.
+fn list_row(mut record: Value) -> Value {
+    let Some(fields) = record.as_object_mut() else { return record };
+    for name in ["request", "response", "headers", "parameters"] {
+        fields.shift_remove(name);
+    }
+    for (part, names) in [
+        ("tags", ["inputs", "context", "expected"].as_slice()),
+        ("usage", &["raw"]),
+        ("cost", &["lines"]),
+    ] {
+        if let Some(part) = fields.get_mut(part).and_then(Value::as_object_mut) {
+            for name in names {
+                part.shift_remove(*name);
             }
-            if let Some(Value::String(text)) = tags.get_mut("user_query")
-                && let Some((at, _)) = text.char_indices().nth(200)
-            {
-                text.truncate(at);
-                text.push('…');
-            }
-        }
-        if let Some(usage) = row.get_mut("usage").and_then(Value::as_object_mut) {
-            usage.remove("raw");
         }
     }
-    row
-}
-
-fn column(by: GroupBy) -> &'static str {
-    match by {
-        GroupBy::Nothing => "NULL",
-        GroupBy::Model => "model",
-        GroupBy::Prompt => "prompt",
-        GroupBy::Customer => "customer",
-        GroupBy::Session => "session",
-        GroupBy::User => "user",
-        GroupBy::Key => "client_key",
-        GroupBy::Upstream => "upstream",
-        GroupBy::Outcome => "outcome",
-        GroupBy::Endpoint => "endpoint",
-        GroupBy::Environment => "environment",
-        GroupBy::Day => "substr(started_at, 1, 10)",
+    if let Some(query) = record.pointer_mut("/tags/user_query")
+        && let Some(long) = query.as_str()
+        && long.len() > MAX_QUERY
+    {
+        *query = long.get(..long.floor_char_boundary(MAX_QUERY)).unwrap_or_default().into();
     }
+    record
 }
 
-#[derive(Default)]
-struct Totals {
-    row: StatRow,
-    pico: i128,
-    latency: Vec<f64>,
-    ttft: Vec<f64>,
+/// Bytes of the question that a row shows.
+const MAX_QUERY: usize = 512;
+
+/// The secret of this store that tells its own cursors from forged ones.
+fn salt(conn: &Connection) -> rusqlite::Result<String> {
+    conn.prepare_cached("SELECT value FROM meta WHERE key = 'salt'")?
+        .query_row([], |row| row.get(0))
 }
 
-impl Totals {
-    fn add(&mut self, row: &rusqlite::Row<'_>) -> Result<(), StoreError> {
-        let tokens = |at: usize| -> Result<u64, StoreError> {
-            Ok(u64::try_from(row.get::<_, Option<i64>>(at)?.unwrap_or(0)).unwrap_or(0))
-        };
-        self.row.calls += 1;
-        self.row.errors += u64::from(!row.get::<_, bool>(1)?);
-        self.row.input_tokens += tokens(2)?;
-        self.row.output_tokens += tokens(3)?;
-        self.row.cached_tokens += tokens(4)?;
-        self.pico += i128::from(row.get::<_, Option<i64>>(5)?.unwrap_or(0));
-        self.row.unpriced +=
-            u64::from(matches!(row.get_ref(6)?.as_str().ok(), Some("unpriced" | "partial")));
-        self.latency.push(row.get(7)?);
-        self.ttft.extend(row.get::<_, Option<f64>>(8)?);
-        Ok(())
-    }
-
-    fn finish(mut self, key: Option<String>) -> (i128, StatRow) {
-        self.row.key = key;
-        self.row.cost = row::dollars(self.pico);
-        self.row.latency_p50_ms = percentile(&mut self.latency, 50);
-        self.row.latency_p95_ms = percentile(&mut self.latency, 95);
-        self.row.ttft_p50_ms = percentile(&mut self.ttft, 50);
-        self.row.ttft_p95_ms = percentile(&mut self.ttft, 95);
-        (self.pico, self.row)
-    }
+fn cursor(seq: i64, salt: &str) -> String {
+    format!("{seq:x}-{:08x}", pack::crc(format!("{salt}{seq}").as_bytes()))
 }
 
-/// Nearest rank.
-fn percentile(values: &mut [f64], percent: usize) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let rank = (values.len() * percent).div_ceil(100).max(1);
-    values.get(rank - 1).copied()
+fn open_cursor(text: &str, salt: &str) -> Result<i64, StoreError> {
+    text.split_once('-')
+        .and_then(|(seq, _)| i64::from_str_radix(seq, 16).ok())
+        .filter(|seq| cursor(*seq, salt) == text)
+        .ok_or_else(|| StoreError::Invalid("this cursor is not one of this store's".to_owned()))
 }

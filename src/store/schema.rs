@@ -1,155 +1,154 @@
-//! The tables, and how a file of an older calltap becomes one of this.
+//! The file's format: how connections are opened, what the tables are, how older files are brought up.
 
 use super::StoreError;
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use std::{path::Path, time::Duration};
 
-/// Version of the schema below, in `PRAGMA user_version`.
-pub const VERSION: i64 = 1;
+/// Name of the database in the data directory.
+pub(super) const FILE: &str = "calltap.db";
+/// "CTAP": marks the file as ours, so that another program's database is not taken for one.
+const APPLICATION_ID: i64 = 0x4354_4150;
+/// One script a version; version n is the state after the first n. Never edit one that was released.
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+/// How long a statement waits for another process's lock.
+pub(super) const BUSY: Duration = Duration::from_millis(500);
 
-/// Marks the file as calltap's (`PRAGMA application_id`): "ctap".
-const APPLICATION_ID: i64 = 0x6374_6170;
+/// The schema version that this build writes.
+pub(super) fn version() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
 
-const TABLES: &str = "
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE dropped (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE cursors (name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
-
-CREATE TABLE calls (
-  seq              INTEGER PRIMARY KEY AUTOINCREMENT,
-  id               TEXT NOT NULL UNIQUE,
-  started_at       TEXT NOT NULL,
-  started_us       INTEGER NOT NULL,
-  endpoint         TEXT NOT NULL,
-  method           TEXT NOT NULL,
-  path             TEXT NOT NULL,
-  upstream         TEXT NOT NULL,
-  provider         TEXT NOT NULL,
-  model            TEXT,
-  model_requested  TEXT,
-  stream           INTEGER NOT NULL,
-  outcome          TEXT NOT NULL,
-  status           INTEGER,
-  error_code       TEXT,
-  finish_reason    TEXT,
-  latency_ms       REAL NOT NULL,
-  first_byte_ms    REAL,
-  ttft_ms          REAL,
-  overhead_ms      REAL NOT NULL,
-  input_tokens     INTEGER,
-  cached_tokens    INTEGER,
-  output_tokens    INTEGER,
-  reasoning_tokens INTEGER,
-  total_tokens     INTEGER,
-  usage_source     TEXT NOT NULL,
-  cost_status      TEXT NOT NULL,
-  cost_pico        INTEGER,
-  cost             REAL GENERATED ALWAYS AS (cost_pico / 1e12) VIRTUAL,
-  prompt           TEXT,
-  prompt_version   TEXT,
-  session          TEXT,
-  environment      TEXT,
-  customer         TEXT,
-  user             TEXT,
-  reference        TEXT,
-  labels           TEXT,
-  metadata         TEXT,
-  client_key       TEXT,
-  sdk              TEXT,
-  trace_id         TEXT,
-  request_bytes    INTEGER NOT NULL,
-  response_bytes   INTEGER NOT NULL
-);
-CREATE INDEX calls_started  ON calls (started_us);
-CREATE INDEX calls_session  ON calls (session)  WHERE session  IS NOT NULL;
-CREATE INDEX calls_prompt   ON calls (prompt)   WHERE prompt   IS NOT NULL;
-CREATE INDEX calls_customer ON calls (customer) WHERE customer IS NOT NULL;
-
-CREATE TABLE docs (
-  seq INTEGER PRIMARY KEY REFERENCES calls (seq) ON DELETE CASCADE,
-  doc TEXT NOT NULL
-);
-
-CREATE TABLE texts (
-  seq    INTEGER PRIMARY KEY REFERENCES calls (seq) ON DELETE CASCADE,
-  input  TEXT,
-  output TEXT
-);
-
-CREATE TABLE bodies (
-  seq             INTEGER PRIMARY KEY REFERENCES calls (seq) ON DELETE CASCADE,
-  request         BLOB,
-  request_zstd    INTEGER NOT NULL,
-  request_total   INTEGER NOT NULL,
-  request_sha256  BLOB,
-  member_start    INTEGER,
-  member_end      INTEGER,
-  response        BLOB,
-  response_zstd   INTEGER NOT NULL,
-  response_total  INTEGER NOT NULL,
-  response_sha256 BLOB,
-  chunks          BLOB,
-  stored_sha256   BLOB NOT NULL
-);
-
-CREATE TABLE journal (
-  id      TEXT PRIMARY KEY,
-  doc     TEXT NOT NULL,
-  request BLOB
-) WITHOUT ROWID;
-";
-
-/// Settings of the writing connection. `FULL`: a commit survives the loss of power.
-pub fn prepare_writer(connection: &Connection) -> Result<(), StoreError> {
-    connection.execute_batch(
+/// Opens the writing connection and brings the schema up.
+pub(super) fn open_writer(file: &Path) -> Result<Connection, StoreError> {
+    let mut conn = Connection::open_with_flags(
+        file,
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    conn.busy_timeout(BUSY)?;
+    // auto_vacuum has to come before the first table. fullfsync matters on macOS only, where a plain
+    // fsync does not reach the disk.
+    conn.execute_batch(
         "PRAGMA auto_vacuum = INCREMENTAL;
          PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
          PRAGMA fullfsync = 1;
          PRAGMA checkpoint_fullfsync = 1;
          PRAGMA foreign_keys = ON;
-         PRAGMA busy_timeout = 5000;
          PRAGMA wal_autocheckpoint = 0;
-         PRAGMA journal_size_limit = 67108864;
-         PRAGMA temp_store = MEMORY;",
+         PRAGMA journal_size_limit = 67108864;",
     )?;
-    connection.set_prepared_statement_cache_capacity(64);
-    Ok(())
+    conn.set_prepared_statement_cache_capacity(64);
+    migrate(&mut conn)?;
+    Ok(conn)
 }
 
-/// Settings of a reading connection.
-pub fn prepare_reader(connection: &Connection) -> Result<(), StoreError> {
-    connection.execute_batch(
-        "PRAGMA query_only = ON; PRAGMA busy_timeout = 2000; PRAGMA wal_autocheckpoint = 0;",
-    )?;
-    connection.set_prepared_statement_cache_capacity(64);
-    Ok(())
-}
-
-/// The version of an existing file, refused when it is newer than this program.
-///
-/// # Errors
-/// [`StoreError::Newer`]; SQLite's when the file is no database.
-pub fn check(connection: &Connection) -> Result<i64, StoreError> {
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version > VERSION {
-        return Err(StoreError::Newer(format!(
-            "the store has schema {version}, this calltap knows {VERSION}: use a newer calltap"
-        )));
+/// Opens a reading connection. It never checkpoints, and a file in a directory that cannot be written
+/// is read as it is.
+pub(super) fn open_reader(file: &Path) -> Result<Connection, StoreError> {
+    if !file.is_file() {
+        return Err(StoreError::Directory(format!("there is no store at {}", file.display())));
     }
-    Ok(version)
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(file, flags).and_then(ready_to_read);
+    let conn = match opened {
+        Ok(conn) => conn,
+        Err(error) if cannot_open(&error) && !has_wal(file) => {
+            let uri = format!("file:{}?immutable=1", uri_path(file));
+            Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
+                .and_then(ready_to_read)?
+        }
+        Err(error) => return Err(error.into()),
+    };
+    refuse_newer(&conn, file)?;
+    Ok(conn)
 }
 
-/// Brings the file to [`VERSION`], in one transaction a step.
-///
-/// # Errors
-/// As [`check`].
-pub fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    if check(connection)? == 0 {
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(TABLES)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", VERSION)?;
-        transaction.commit()?;
+/// Fails when a newer calltap wrote the file. Touches nothing.
+pub(super) fn refuse_newer(conn: &Connection, file: &Path) -> Result<(), StoreError> {
+    let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found <= version() || !is_ours(conn)? {
+        return Ok(());
     }
-    Ok(())
+    Err(StoreError::Newer(format!(
+        "{} was written by a newer calltap (schema {found}, this one knows {}); use that version, or another data directory",
+        file.display(),
+        version()
+    )))
+}
+
+/// True when the file carries our mark.
+pub(super) fn is_ours(conn: &Connection) -> Result<bool, rusqlite::Error> {
+    let mark: i64 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    Ok(mark == APPLICATION_ID)
+}
+
+/// True when the error says that the file is not a sound database. Damage to the schema shows as a
+/// plain error: a table that is not there.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, Unknown};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase | Unknown))
+        || matches!(
+            error,
+            rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::QueryReturnedNoRows
+        )
+}
+
+/// Each version is one transaction, so a kill leaves the file at a whole version.
+fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
+    loop {
+        let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let Some(script) = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found))
+        else {
+            return Ok(());
+        };
+        let step = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        step.execute_batch(script)?;
+        if found == 0 {
+            step.pragma_update(None, "application_id", APPLICATION_ID)?;
+            step.execute(
+                "INSERT INTO meta (key, value) VALUES ('salt', ?1)",
+                [uuid::Uuid::now_v7().simple().to_string()],
+            )?;
+        }
+        step.pragma_update(None, "user_version", found + 1)?;
+        step.commit()?;
+    }
+}
+
+fn ready_to_read(conn: Connection) -> rusqlite::Result<Connection> {
+    conn.busy_timeout(Duration::from_secs(1))?;
+    conn.pragma_update(None, "query_only", true)?;
+    conn.set_prepared_statement_cache_capacity(32);
+    // The first page is read here, so that a file that cannot be opened says so now.
+    conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
+    Ok(conn)
+}
+
+fn cannot_open(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::CannotOpen | rusqlite::ErrorCode::ReadOnly)
+    )
+}
+
+fn has_wal(file: &Path) -> bool {
+    std::fs::metadata(beside(file, "-wal")).is_ok_and(|wal| wal.len() > 0)
+}
+
+/// The path of a file whose name continues `file`'s.
+pub(super) fn beside(file: &Path, suffix: &str) -> std::path::PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn uri_path(file: &Path) -> String {
+    let text = file.to_string_lossy();
+    percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC)
+        .to_string()
+        .replace("%2F", "/")
 }

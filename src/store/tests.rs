@@ -1,258 +1,547 @@
-use super::*;
-use crate::model::{Endpoint, Head, Outcome};
-use rusqlite::params;
-use std::time::{Duration, Instant};
+//! The store as a whole.
 
-fn record(session: &str) -> Record {
-    let mut record = crate::interpret::begun(&Head {
+use super::*;
+use crate::{
+    model::{Body, Cost, CostStatus, Endpoint, Outcome, Sizes, Tags, Timing, Usage, UsageSource},
+    query::Query,
+};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+type Options = crate::config::Store;
+
+const DAY_US: i64 = 86_400_000_000;
+
+fn record(at: i64) -> Record {
+    Record {
         id: Uuid::now_v7(),
-        started_at: Timestamp::now(),
+        seq: None,
+        started_at: Timestamp::now().plus_us(at),
+        ended_at: Timestamp::now().plus_us(at + 1000),
+        endpoint: Endpoint::from("chat.completions"),
         method: "POST".into(),
         path: "/v1/chat/completions".into(),
-        endpoint: Endpoint::of("/v1/chat/completions"),
-        ..Head::default()
-    });
-    record.outcome = Outcome::Completed;
-    record.tags.session = Some(session.to_owned());
-    record
-}
-
-fn entry(session: &str, request: &str) -> Entry {
-    let body = Body {
-        kept: Bytes::copy_from_slice(request.as_bytes()),
-        total: u64::try_from(request.len()).unwrap(),
-        sha256: None,
-    };
-    Entry {
-        record: record(session),
-        bodies: Some(Bodies { request: body, ..Bodies::default() }),
-        text: Some(Text { input: request.to_owned(), output: String::new() }),
+        upstream: "openai".into(),
+        provider: "openai".into(),
+        model: crate::model::Model {
+            requested: Some("gpt-4o".into()),
+            served: Some("gpt-4o-2024-08-06".into()),
+        },
+        stream: true,
+        outcome: Outcome::Completed,
+        status: Some(200),
+        error: None,
+        finish_reasons: vec!["stop".into()],
+        timing: Timing { latency_ms: 12.5, ttft_ms: Some(3.0), ..Timing::default() },
+        usage: Usage {
+            source: UsageSource::Provider,
+            input: Some(10),
+            output: Some(5),
+            total: Some(15),
+            ..Usage::default()
+        },
+        cost: Cost {
+            status: CostStatus::Priced,
+            total: Some("0.000324".into()),
+            ..Cost::default()
+        },
+        tags: Tags {
+            session: Some("s1".into()),
+            labels: vec!["beta".into()],
+            metadata: [("order".to_owned(), "123".into())].into_iter().collect(),
+            user_query: Some("Where is my parcel?".into()),
+            ..Tags::default()
+        },
+        client: crate::model::Client::default(),
+        trace: crate::model::Trace::default(),
+        parameters: serde_json::Map::default(),
+        request: None,
+        response: None,
+        bytes: Sizes::default(),
+        headers: crate::model::record::Headers::default(),
+        sinks: None,
+        repeats: None,
+        notes: Vec::new(),
     }
 }
 
-fn open(dir: &Path) -> Store {
-    Store::open(dir, &config::Store::default()).unwrap()
+fn entry(at: i64) -> Entry {
+    let body = |text: String| Body { total: text.len() as u64, kept: text.into(), sha256: None };
+    let mut chunks = ChunkLog::default();
+    chunks.push(100, 5000);
+    let bodies = Bodies {
+        request: body("{\"q\":\"Where is my parcel?\"}".repeat(100)),
+        member: Some(3..9),
+        response: body("data: {}\n\n".into()),
+        chunks,
+    };
+    Entry { record: record(at), bodies: Some(bodies) }
 }
 
-/// Appends and waits for the commit.
-fn put(store: &Store, entry: Entry) -> i64 {
-    let (done, wait) = oneshot::channel();
+fn open() -> (TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &Options::default()).unwrap();
+    (dir, store)
+}
+
+fn put(store: &Store, entry: Entry) -> Result<i64, String> {
+    let (done, stored) = oneshot::channel();
     store.append(entry, Some(done));
-    wait.blocking_recv().unwrap().unwrap()
+    stored.blocking_recv().unwrap()
 }
 
-fn query(text: &str) -> crate::query::Query {
+fn query(text: &str) -> Query {
     text.parse().unwrap()
 }
 
+/// Bytes that do not pack.
+fn noise(len: usize) -> Vec<u8> {
+    let mut seed = 1_u64;
+    let next = || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed.to_le_bytes()[3]
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+fn wait_for(what: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !what() {
+        assert!(start.elapsed() < Duration::from_secs(10), "waited in vain");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
-fn what_is_acknowledged_survives_a_reopening() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let long = "question ".repeat(200);
-    let stored = entry("s1", &long);
-    let id = stored.record.id;
-    assert_eq!(put(&store, stored), 1);
+fn what_is_stored_comes_back_after_reopening() {
+    let (dir, store) = open();
+    let entry = entry(0);
+    assert_eq!(put(&store, entry.clone()), Ok(1));
     assert_eq!(*store.committed().borrow(), 1);
     store.close();
-    drop(store);
-    let store = open(dir.path());
-    let back = store.reader().unwrap().get(&id.to_string()).unwrap().unwrap();
-    assert_eq!(back.record.seq, Some(1));
-    assert_eq!(back.bodies.unwrap().request.kept, long.as_bytes());
-    assert_eq!(put(&store, entry("s2", "next")), 2, "a number is never given twice");
+    assert!(!dir.path().join("calltap.db-wal").exists());
+    let reader = Reader::open(dir.path()).unwrap();
+    let id = entry.record.id.to_string();
+    let stored = reader.get(&id).unwrap().unwrap();
+    let (had, has) = (entry.bodies.unwrap(), stored.bodies.unwrap());
+    assert_eq!(has.request.kept, had.request.kept);
+    assert_eq!(has.response.kept, had.response.kept);
+    assert_eq!((has.member, has.chunks), (had.member, had.chunks));
+    assert_eq!(stored.record.seq, Some(1));
+    assert_eq!(stored.record.cost, entry.record.cost);
+    assert!(reader.get(&id[..35]).unwrap().is_some());
+    assert!(reader.get("../../etc").unwrap().is_none());
+    let again = Store::open(dir.path(), &Options::default()).unwrap();
+    assert_eq!(put(&again, self::entry(0)), Ok(2));
+    assert!(reader.verify(&mut |_, _| ()).unwrap().bodies_bad.is_empty());
 }
 
 #[test]
-fn running_calls_become_interrupted_records() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let (ended, running) = (record("ended"), record("running"));
-    let started = |record: &Record| Started {
-        record: record.clone(),
-        request: Some(Bytes::from_static(b"{\"a\":1}")),
-    };
-    store.journal(vec![started(&ended), started(&running)]);
-    put(&store, Entry { record: ended.clone(), bodies: None, text: None });
+fn users_can_sum_costs() {
+    let (dir, store) = open();
+    put(&store, entry(0)).unwrap();
+    put(&store, entry(0)).unwrap();
+    let conn = rusqlite::Connection::open(dir.path().join("calltap.db")).unwrap();
+    let (model, sum): (String, f64) = conn
+        .query_row("SELECT model, sum(cost) FROM calls GROUP BY model", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!(model, "gpt-4o-2024-08-06");
+    assert!((sum - 0.000_648).abs() < 1e-12);
+}
+
+#[test]
+fn calls_in_flight_become_interrupted() {
+    let (dir, store) = open();
+    let (running, ended, late) = (record(0), entry(0), entry(0));
+    let started = |record: &Record| Started { record: record.clone(), request: Some("{}".into()) };
+    store.journal(vec![started(&running), started(&ended.record)]);
+    put(&store, ended.clone()).unwrap();
+    put(&store, late.clone()).unwrap();
+    store.journal(vec![started(&late.record)]);
     store.close();
-    drop(store);
-    let reader = open(dir.path()).reader().unwrap();
-    assert_eq!(
-        reader.get(&ended.id.to_string()).unwrap().unwrap().record.outcome,
-        Outcome::Completed
-    );
-    let left = reader.get(&running.id.to_string()).unwrap().unwrap();
-    assert_eq!(left.record.outcome, Outcome::Interrupted);
-    assert_eq!(left.bodies.unwrap().request.kept, &b"{\"a\":1}"[..]);
-    assert_eq!(reader.info().unwrap().calls, 2);
+    let store = Store::open(dir.path(), &Options::default()).unwrap();
+    let reader = store.reader().unwrap();
+    let found = reader.list(&query("outcome:interrupted"), 10, None).unwrap();
+    assert_eq!(found.items.len(), 1);
+    let stored = reader.get(&running.id.to_string()).unwrap().unwrap();
+    assert_eq!(stored.bodies.unwrap().request.kept, "{}");
+    assert_eq!(reader.list(&Query::default(), 10, None).unwrap().items.len(), 3);
 }
 
 #[test]
-fn a_repeated_id_is_kept_under_another_and_linked() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let first = entry("s", "one");
-    let mut second = entry("s", "two");
+fn a_taken_id_is_never_overwritten() {
+    let (_dir, store) = open();
+    let (first, mut second) = (entry(0), entry(0));
     second.record.id = first.record.id;
-    let id = first.record.id;
-    put(&store, first);
-    put(&store, second);
-    let rows = store.reader().unwrap().list(&query(""), 10, None).unwrap().items;
-    assert_eq!(rows[1]["id"], id.to_string());
-    assert_ne!(rows[0]["id"], id.to_string());
-    assert_eq!(rows[0]["repeats"], id.to_string());
+    put(&store, first.clone()).unwrap();
+    assert_eq!(put(&store, second), Ok(2));
+    let reader = store.reader().unwrap();
+    let rows = reader.since(&Query::default(), 1, 10).unwrap();
+    assert_eq!(rows[0].1["repeats"], first.record.id.to_string());
+    assert_ne!(rows[0].1["id"], first.record.id.to_string());
+}
+
+#[test]
+fn one_owner() {
+    let (dir, store) = open();
+    let refused = Store::open(dir.path(), &Options::default()).unwrap_err();
+    assert!(matches!(&refused, StoreError::Locked(text) if text.contains("process")), "{refused}");
+    drop(store);
+    Store::open(dir.path(), &Options::default()).unwrap();
 }
 
 #[test]
 fn pages_have_no_gaps_and_no_repeats() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    for at in 0..499 {
-        store.append(entry(if at % 2 == 0 { "even" } else { "odd" }, "x"), None);
+    let (_dir, store) = open();
+    for at in 0..10_000 {
+        store.append(Entry { record: record(at), bodies: None }, None);
     }
-    put(&store, entry("even", "x"));
+    wait_for(|| *store.committed().borrow() == 10_000);
+    assert!(store.health().dropped.is_empty());
     let reader = store.reader().unwrap();
-    let (mut seen, mut after) = (Vec::new(), None);
+    let (mut after, mut seqs) = (None, Vec::new());
     loop {
-        let page = reader.list(&query("session:even"), 37, after.as_deref()).unwrap();
-        seen.extend(page.items.iter().map(|row| row["seq"].as_i64().unwrap()));
+        let page = reader.list(&Query::default(), 777, after.as_deref()).unwrap();
+        seqs.extend(page.items.iter().map(|row| row["seq"].as_i64().unwrap()));
         after = page.next;
         if after.is_none() {
             break;
         }
     }
-    assert_eq!(seen.len(), 251);
-    assert!(seen.windows(2).all(|pair| pair[0] > pair[1]));
-    assert!(matches!(reader.list(&query(""), 5, Some("forged")), Err(StoreError::Invalid(_))));
-    let forward = reader.since(&query("session:even"), 0, 1000).unwrap();
-    assert_eq!(forward.iter().map(|(seq, _)| *seq).rev().collect::<Vec<_>>(), seen);
+    assert_eq!(seqs, (1..=10_000).rev().collect::<Vec<_>>());
+    let forged = reader.list(&Query::default(), 10, Some("3e8-00000000"));
+    assert!(matches!(forged, Err(StoreError::Invalid(_))));
+    let hasty =
+        Reader { pool: reader::Pool::with_deadline(reader.pool.file.clone(), Duration::ZERO) };
+    assert!(matches!(hasty.stats(&query("-path:*x*y*z"), GroupBy::Day), Err(StoreError::Deadline)));
 }
 
 #[test]
-fn queries_find_what_they_say() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let mut special = entry("s1", "How do 100% of whales_sleep?");
-    special.record.model.served = Some("gpt-4o-mini-2024-07-18".into());
-    special.record.tags.labels = vec!["Beta".into(), "x".into()];
-    special.record.tags.metadata.insert("order".into(), 123.into());
-    special.record.timing.latency_ms = 2500.0;
-    special.record.cost.total = Some("0.06".into());
-    special.record.outcome = Outcome::ProviderError;
-    special.record.status = Some(429);
-    store.append(entry("s2", "nothing"), None);
-    put(&store, special);
+fn queries_find_what_they_name() {
+    let (_dir, store) = open();
+    store.set_text_extractor(|stored| stored.record.tags.user_query.clone().unwrap_or_default());
+    put(&store, entry(0)).unwrap();
+    let mut failed = entry(-7_200_000_000);
+    failed.record.outcome = Outcome::ProviderError;
+    failed.record.status = Some(429);
+    failed.record.tags.session = None;
+    failed.record.cost = Cost::default();
+    put(&store, failed).unwrap();
     let reader = store.reader().unwrap();
-    let count = |text: &str| reader.list(&query(text), 10, None).unwrap().items.len();
-    for found in [
-        "model:gpt-4o*",
-        "model:GPT-4O-MINI-2024-07-18",
-        "tag:beta",
-        "meta.order:123",
-        "latency:>2s",
-        "cost:>0.05",
-        "status:429",
-        "status:4xx",
-        "status:error",
-        "outcome:provider_error",
-        "whales",
-        "\"100% of whales_sleep\"",
-        "session:s1 -session:s2",
-        "(session:s1 OR session:s9)",
-        "has:cost",
-        "since:1h session:s1",
-        "-tag:nope session:s1",
-    ] {
-        assert_eq!(count(found), 1, "{found}");
-    }
-    for missed in
-        ["model:gpt-4o", "cost:>0.07", "before:1h", "\"100 of\"", "whalesXsleep", "stream:true"]
-    {
-        assert_eq!(count(missed), 0, "{missed}");
-    }
-}
-
-#[test]
-fn totals_are_exact() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    for at in 1..=100_u32 {
-        let mut one = entry("s", "x");
-        one.record.cost.total = Some("0.000000000001".into());
-        one.record.timing.latency_ms = f64::from(at);
-        one.record.usage.input = Some(3);
-        store.append(one, None);
-    }
-    put(&store, entry("t", "x"));
-    let rows = store.reader().unwrap().stats(&query(""), GroupBy::Session).unwrap();
-    assert_eq!(rows[0].key.as_deref(), Some("s"));
-    assert_eq!((rows[0].calls, rows[0].input_tokens), (100, 300));
-    assert_eq!(rows[0].cost, "0.0000000001");
-    assert_eq!((rows[0].latency_p50_ms, rows[0].latency_p95_ms), (Some(50.0), Some(95.0)));
-}
-
-#[test]
-fn one_owner_at_a_time() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let second = Store::open(dir.path(), &config::Store::default());
-    assert!(matches!(second, Err(StoreError::Locked(_))), "{second:?}");
-    drop(store);
-}
-
-#[test]
-fn a_newer_file_is_left_alone_and_a_damaged_one_set_aside() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join(DATABASE);
-    let connection = Connection::open(&path).unwrap();
-    connection.pragma_update(None, "user_version", 99).unwrap();
-    drop(connection);
-    let newer = Store::open(dir.path(), &config::Store::default());
-    assert!(matches!(newer, Err(StoreError::Newer(_))), "{newer:?}");
-    fs::write(&path, b"this is no database, and long enough to be looked at".repeat(100)).unwrap();
-    let store = open(dir.path());
-    put(&store, entry("s", "x"));
-    let aside = fs::read_dir(dir.path()).unwrap().filter_map(Result::ok);
-    assert!(
-        aside.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("damaged-"))
-    );
-}
-
-#[test]
-fn damage_to_a_body_is_noticed() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let stored = entry("s", "hello");
-    let id = stored.record.id;
-    put(&store, stored);
-    store.close();
-    drop(store);
-    let connection = Connection::open(dir.path().join(DATABASE)).unwrap();
-    connection.execute("UPDATE bodies SET request = ?1", params![b"hullo"]).unwrap();
-    drop(connection);
-    let reader = Reader::open(dir.path()).unwrap();
-    assert!(reader.get(&id.to_string()).unwrap().unwrap().bodies.is_none());
-    assert_eq!(reader.verify(&mut |_, _| {}).unwrap().bodies_bad, [id]);
-}
-
-#[test]
-fn retention_removes_bodies_before_calls() {
-    let dir = tempfile::tempdir().unwrap();
-    let day = 86_400_000_000;
-    let store = open(dir.path());
-    for days in [0, 40, 400] {
-        let mut old = entry("s", "x");
-        old.record.started_at = Timestamp(Timestamp::now().0 - days * day);
-        put(&store, old);
-    }
-    let reader = store.reader().unwrap();
-    let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        let info = reader.info().unwrap();
-        if (info.calls, info.bodies) == (2, 1) {
-            break;
+    let check = || {
+        for (text, seqs) in [
+            ("", vec![2, 1]),
+            ("model:gpt-4o", vec![2, 1]),
+            ("model:GPT*", vec![]),
+            ("model:*-2024-*", vec![2, 1]),
+            ("status:error", vec![2]),
+            ("status:4xx", vec![2]),
+            ("status:<300", vec![1]),
+            ("-session:s1", vec![2]),
+            ("session:s1", vec![1]),
+            ("has:session OR status:429", vec![2, 1]),
+            ("cost:0.000324", vec![1]),
+            ("cost:>0.000324", vec![]),
+            ("tag:beta meta.order:123 stream:true", vec![2, 1]),
+            ("since:1h", vec![1]),
+            ("before:1h", vec![2]),
+            ("latency:>12ms ttft:1..3ms tokens:15", vec![2, 1]),
+            ("parcel", vec![2, 1]),
+            ("\"my parcel\" status:ok", vec![1]),
+            ("parcels", vec![]),
+        ] {
+            let page = reader.list(&query(text), 10, None).unwrap();
+            let found: Vec<_> = page.items.iter().map(|row| row["seq"].as_i64().unwrap()).collect();
+            assert_eq!(found, seqs, "{text}");
         }
-        assert!(Instant::now() < until, "{info:?}");
-        std::thread::sleep(Duration::from_millis(50));
+    };
+    check();
+    wait_for(|| reader.pool.read(|conn| Ok(fulltext::position(conn)?)).unwrap() == 2);
+    check();
+    assert_eq!(reader.list(&query("parc* \"is my\""), 10, None).unwrap().items.len(), 2);
+    let all = reader.stats(&Query::default(), GroupBy::Nothing).unwrap();
+    assert_eq!((all[0].calls, all[0].errors, all[0].input_tokens), (2, 1, 20));
+    assert_eq!((all[0].cost.as_str(), all[0].unpriced), ("0.000324", 0));
+}
+
+#[test]
+fn a_lock_held_by_another_delays_but_loses_nothing() {
+    let (dir, store) = open();
+    put(&store, entry(0)).unwrap();
+    let other = rusqlite::Connection::open(dir.path().join("calltap.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(put(&store, entry(0)).is_err());
+    wait_for(|| store.health().trouble.is_some());
+    assert!(put(&store, entry(0)).is_err());
+    other.execute_batch("ROLLBACK").unwrap();
+    wait_for(|| *store.committed().borrow() == 3);
+    assert_eq!(store.health(), Health::default());
+    assert_eq!(store.reader().unwrap().info().unwrap().calls, 3);
+}
+
+#[test]
+fn a_full_disk_drops_only_beyond_the_budget_and_counts_it() {
+    let (dir, store) = open();
+    put(&store, entry(0)).unwrap();
+    store.inner.shared.max_pages.store(1, Ordering::Relaxed);
+    let noise = noise(2_000_000);
+    let big = || {
+        let mut entry = entry(0);
+        let kept = Bytes::from(noise.clone());
+        entry.bodies.as_mut().unwrap().response =
+            Body { total: kept.len() as u64, kept, sha256: None };
+        entry
+    };
+    assert!(put(&store, big()).is_err());
+    for _ in 1..50 {
+        store.append(big(), None);
     }
+    let (_, dropped) = store.health().dropped.first().cloned().unwrap();
+    assert!(dropped > 10);
+    assert!(store.health().trouble.is_some());
+    assert_eq!(store.reader().unwrap().info().unwrap().calls, 1);
+    store.inner.shared.max_pages.store(1 << 30, Ordering::Relaxed);
+    wait_for(|| store.health().trouble.is_none() && store.health().waiting == 0);
+    store.close();
+    let info = Reader::open(dir.path()).unwrap().info().unwrap();
+    assert_eq!(info.calls + dropped, 51);
+    assert_eq!(info.dropped, [("recorder".to_owned(), dropped)]);
+}
+
+#[test]
+fn retention_by_age_and_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { max_size: crate::config::ByteSize::mib(1), ..Options::default() };
+    let store = Store::open(dir.path(), &options).unwrap();
+    put(&store, entry(-400 * DAY_US)).unwrap();
+    put(&store, entry(-40 * DAY_US)).unwrap();
+    put(&store, entry(0)).unwrap();
+    let reader = store.reader().unwrap();
+    wait_for(|| {
+        let info = reader.info().unwrap();
+        (info.calls, info.bodies) == (2, 1)
+    });
+    for at in 0..2000 {
+        store.append(Entry { record: record(at), bodies: None }, None);
+    }
+    wait_for(|| *store.committed().borrow() == 2003);
+    wait_for(|| reader.info().unwrap().calls < 1500);
+    assert!(reader.get_seq(2003).unwrap().is_some());
+}
+
+#[test]
+fn a_damaged_file_is_set_aside() {
+    for damage in [
+        (|file| {
+            std::fs::write(file, "no database at all, but long enough to be looked at").unwrap();
+        }) as fn(&Path),
+        |file| {
+            let mut bytes = std::fs::read(file).unwrap();
+            let end = bytes.len();
+            bytes[4096..end].fill(0xa5);
+            std::fs::write(file, bytes).unwrap();
+        },
+        |file| std::fs::write(file, "").unwrap(),
+        |file| {
+            std::fs::remove_file(file).unwrap();
+            rusqlite::Connection::open(file)
+                .unwrap()
+                .execute_batch("CREATE TABLE other (a)")
+                .unwrap();
+        },
+    ] {
+        let (dir, store) = open();
+        put(&store, entry(0)).unwrap();
+        store.close();
+        damage(&dir.path().join("calltap.db"));
+        let store = Store::open(dir.path(), &Options::default()).unwrap();
+        put(&store, entry(0)).unwrap();
+        assert_eq!(store.reader().unwrap().info().unwrap().calls, 1);
+    }
+}
+
+#[test]
+fn a_changed_byte_in_a_body_is_noticed() {
+    let (dir, store) = open();
+    put(&store, entry(0)).unwrap();
+    store.close();
+    let conn = rusqlite::Connection::open(dir.path().join("calltap.db")).unwrap();
+    conn.execute("UPDATE bodies SET request = zeroblob(10)", []).unwrap();
+    let reader = Reader::open(dir.path()).unwrap();
+    let stored = reader.get_seq(1).unwrap().unwrap();
+    assert!(stored.record.notes[0].contains("request"), "{:?}", stored.record.notes);
+    assert_eq!(reader.verify(&mut |_, _| ()).unwrap().bodies_bad, [stored.record.id]);
+    conn.execute("UPDATE docs SET doc = 'x'", []).unwrap();
+    let stored = reader.get_seq(1).unwrap().unwrap();
+    assert_eq!(stored.record.model.requested.as_deref(), Some("gpt-4o"));
+    assert_eq!(reader.list(&Query::default(), 1, None).unwrap().items.len(), 1);
+}
+
+#[test]
+fn a_newer_file_is_not_touched() {
+    let (dir, store) = open();
+    put(&store, entry(0)).unwrap();
+    store.close();
+    let file = dir.path().join("calltap.db");
+    let conn = rusqlite::Connection::open(&file).unwrap();
+    conn.pragma_update(None, "user_version", 99).unwrap();
+    drop(conn);
+    let before = std::fs::read(&file).unwrap();
+    assert!(matches!(Store::open(dir.path(), &Options::default()), Err(StoreError::Newer(_))));
+    assert!(matches!(Reader::open(dir.path()), Err(StoreError::Newer(_))));
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+}
+
+#[cfg(unix)]
+#[test]
+fn only_the_owner_can_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("data");
+    let store = Store::open(&dir, &Options::default()).unwrap();
+    put(&store, entry(0)).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir), 0o700);
+    for file in std::fs::read_dir(&dir).unwrap() {
+        assert_eq!(mode(&file.unwrap().path()), 0o600);
+    }
+}
+
+#[test]
+fn readers_and_writer_do_not_disturb_each_other() {
+    let (_dir, store) = open();
+    let reader = store.reader().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    reader.list(&query("status:ok"), 50, None).unwrap();
+                    reader.stats(&Query::default(), GroupBy::Model).unwrap();
+                }
+            });
+        }
+        for at in 0..500 {
+            store.append(entry(at), None);
+        }
+    });
+    wait_for(|| *store.committed().borrow() == 500);
+}
+
+/// Prints what the writer sustains; run with `--release -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn throughput() {
+    let (_dir, store) = open();
+    let text = include_str!("reader.rs").repeat(4);
+    let count = 20_000_u32;
+    let entries: Vec<Entry> = (0..count)
+        .map(|n| {
+            let mut entry = entry(0);
+            let from = text.floor_char_boundary(n as usize % 20_000);
+            let kept = Bytes::copy_from_slice(&text.as_bytes()[from..from + 8192]);
+            entry.bodies.as_mut().unwrap().response = Body { total: 8192, kept, sha256: None };
+            entry
+        })
+        .collect();
+    let start = Instant::now();
+    for entry in entries {
+        store.append(entry, None);
+        while store.health().waiting > 5000 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    let appended = start.elapsed();
+    wait_for(|| *store.committed().borrow() == i64::from(count));
+    let rate = f64::from(count) / start.elapsed().as_secs_f64();
+    println!("{rate:.0} entries/s; append {:?} each", appended / count);
+    assert!(store.health().dropped.is_empty());
+}
+
+#[test]
+fn a_removed_directory_is_made_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("data");
+    let store = Store::open(&dir, &Options::default()).unwrap();
+    put(&store, entry(0)).unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+    wait_for(|| dir.join("calltap.db").exists());
+    assert_eq!(put(&store, entry(0)), Ok(2));
+    assert_eq!(store.reader().unwrap().info().unwrap().calls, 1);
+}
+
+#[test]
+fn a_backup_is_a_store() {
+    let (dir, store) = open();
+    for at in 0..100 {
+        put(&store, entry(at)).unwrap();
+    }
+    let copy = tempfile::tempdir().unwrap();
+    let to = copy.path().join("calltap.db");
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..50).for_each(|at| store.append(entry(at), None)));
+        store.reader().unwrap().backup(&to, &mut |_, _| ()).unwrap();
+    });
+    assert!(store.reader().unwrap().backup(&to, &mut |_, _| ()).is_err());
+    let copied = Reader::open(copy.path()).unwrap();
+    assert!(copied.info().unwrap().calls >= 100);
+    assert!(copied.verify(&mut |_, _| ()).unwrap().integrity.is_empty());
+    drop(dir);
+}
+
+#[test]
+fn no_damage_keeps_the_store_from_starting() {
+    let (dir, store) = open();
+    for at in 0..20 {
+        put(&store, entry(at)).unwrap();
+    }
+    store.journal(vec![Started { record: record(0), request: Some("{}".into()) }]);
+    store.close();
+    let sound = std::fs::read(dir.path().join("calltap.db")).unwrap();
+    let mut seed = 7_usize;
+    for round in 0..60 {
+        let mut bytes = sound.clone();
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // The header's version fields are left alone: they may rightly refuse the start.
+        let at = 100 + (seed >> 20) % (bytes.len() - 100);
+        match round % 3 {
+            0 => bytes[at] ^= 0x41,
+            1 => bytes[at / 4096 * 4096 + if at < 4096 { 100 } else { 0 }..][..3996].fill(0),
+            _ => bytes.truncate(at),
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("calltap.db"), bytes).unwrap();
+        let store = Store::open(dir.path(), &Options::default())
+            .unwrap_or_else(|error| panic!("round {round} at {at}: {error}"));
+        put(&store, entry(0)).unwrap_or_else(|error| panic!("round {round} at {at}: {error}"));
+        for row in store.reader().unwrap().list(&Query::default(), 100, None).unwrap().items {
+            let id = row["id"].as_str().unwrap();
+            assert!(store.reader().unwrap().get(id).unwrap().is_some(), "round {round} at {at}");
+        }
+    }
+}
+
+#[test]
+fn the_log_is_cut_after_a_long_reader() {
+    let (dir, store) = open();
+    put(&store, entry(0)).unwrap();
+    let wal = || std::fs::metadata(dir.path().join("calltap.db-wal")).map_or(0, |file| file.len());
+    let noise = noise(400_000);
+    let reader = rusqlite::Connection::open(dir.path().join("calltap.db")).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM calls").unwrap();
+    for _ in 0..200 {
+        let mut entry = entry(0);
+        let kept = Bytes::from(noise.clone());
+        entry.bodies.as_mut().unwrap().response = Body { total: 400_000, kept, sha256: None };
+        put(&store, entry).unwrap();
+    }
+    assert!(wal() > 64 << 20, "{}", wal());
+    reader.execute_batch("COMMIT").unwrap();
+    wait_for(|| wal() <= 64 << 20);
 }

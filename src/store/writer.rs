@@ -1,268 +1,324 @@
-//! The writer: one thread, the only writing connection, group commit.
-//!
-//! Invariant: what was acknowledged is on disk; what was not is still in memory, or counted.
+//! The writer thread: it alone writes. Commits groups, survives trouble, tidies up in idle moments.
 
 use super::{
-    Health, Started, StoreError, housekeeping::Housekeeping, open_writer, row, row::Packed,
+    StoreError, fulltext, open,
+    queue::{Next, Shared, Work, answer},
+    reader::file_id,
+    reserve, retention,
+    schema::{self, beside},
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior, params};
 use std::{
-    collections::HashMap,
-    path::PathBuf,
+    collections::HashSet,
+    fs::File,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, Sender},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
-use tokio::sync::{oneshot, watch};
 
-/// Most records in one transaction.
-const BATCH_ROWS: usize = 256;
-/// Most bytes in one transaction, about.
-const BATCH_BYTES: u64 = 4 << 20;
-/// Bytes that may wait for the writer.
-pub const QUEUE_BYTES: u64 = 64 << 20;
-/// The writer tidies up when nothing came for this long.
-const IDLE: Duration = Duration::from_millis(200);
-/// Longest pause between attempts while the store is in trouble.
-const TROUBLE_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long nothing may come before the writer counts as idle.
+const IDLE: Duration = Duration::from_millis(100);
+/// Longest time without background work under load.
+const FAIR: Duration = Duration::from_millis(250);
+/// How often the reserve is looked after: on a disk that stays full it cannot be made again at once.
+const RESERVE: Duration = Duration::from_secs(30);
+/// Pages in the write-ahead log that cause a checkpoint.
+const CHECKPOINT_PAGES: i32 = 1000;
+/// Size of the write-ahead log beyond which it is cut.
+const MAX_WAL: u64 = 64 << 20;
+/// Longest pause between two tries in times of trouble.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// How long closing goes on trying to save what waits.
+const CLOSING: Duration = Duration::from_secs(5);
 
-/// Told the `seq` of a record once it is committed.
-pub type Waiter = oneshot::Sender<Result<i64, String>>;
+/// The text of a call for full-text search.
+pub(super) type Extractor = Arc<dyn Fn(&super::Stored) -> String + Send + Sync>;
 
-/// A message to the writer.
-#[derive(Debug)]
-pub enum Job {
-    /// A finished call.
-    Append(Box<Packed>, Option<Waiter>),
-    /// Calls that went upstream.
-    Journal(Vec<Started>),
-    /// A record that could not be kept.
-    Dropped(&'static str),
-    /// Commit, tidy up, end.
-    Close(Sender<()>),
-}
-
-/// What the writer tells the others.
-#[derive(Debug, Default)]
-pub struct State {
-    /// Bytes waiting.
-    pub waiting_bytes: AtomicU64,
-    /// Records waiting.
-    pub waiting: AtomicU64,
-    /// Trouble, and what was dropped.
-    pub health: Mutex<Health>,
-}
-
-/// The writer thread.
-#[derive(Debug)]
-pub struct Writer {
-    /// Data directory.
-    pub dir: PathBuf,
-    /// The connection; `None` between an error and the next attempt.
-    pub connection: Option<Connection>,
-    /// From everybody.
-    pub jobs: Receiver<Job>,
-    /// To everybody.
-    pub state: Arc<State>,
-    /// Highest committed `seq`.
-    pub committed: watch::Sender<i64>,
-    /// Retention and checkpoints.
-    pub housekeeping: Housekeeping,
-}
-
-#[derive(Default)]
-struct Batch {
-    entries: Vec<(Box<Packed>, Option<Waiter>)>,
-    bytes: u64,
-    started: Vec<Started>,
-    dropped: HashMap<&'static str, u64>,
-    close: Option<Sender<()>>,
-}
-
-impl Batch {
-    fn add(&mut self, job: Job) {
-        match job {
-            Job::Append(packed, waiter) => {
-                self.bytes += packed.size();
-                self.entries.push((packed, waiter));
-            }
-            Job::Journal(started) => self.started.extend(started),
-            Job::Dropped(reason) => *self.dropped.entry(reason).or_default() += 1,
-            Job::Close(done) => self.close = Some(done),
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.entries.len() + self.started.len() >= BATCH_ROWS
-            || self.bytes >= BATCH_BYTES
-            || self.close.is_some()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.started.is_empty() && self.dropped.is_empty()
-    }
+/// Everything the thread owns.
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) conn: Option<Connection>,
+    pub(super) retention: retention::Retention,
+    pub(super) extractor: Arc<Mutex<Option<Extractor>>>,
+    pub(super) pages: Arc<AtomicI32>,
+    /// When trouble first met the wish to close.
+    pub(super) closing_since: Option<Instant>,
+    /// The file that `conn` is open on.
+    pub(super) file_id: u64,
+    /// When the reserve is next looked after.
+    pub(super) next_reserve: Instant,
+    /// Held for life.
+    pub(super) _lock: File,
 }
 
 impl Writer {
-    /// Works until told to close, or nobody is left to tell.
-    pub fn run(mut self) {
+    /// Runs until the store is closed and everything is on disk.
+    pub(super) fn run(mut self) {
+        self.watch_wal();
+        let (mut patience, mut last_upkeep) = (IDLE, Instant::now());
         loop {
-            let mut batch = Batch::default();
-            match self.jobs.recv_timeout(IDLE) {
-                Ok(job) => batch.add(job),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.tidy();
-                    continue;
+            match self.shared.next(patience) {
+                Next::Group(group) => {
+                    self.commit(group);
+                    patience = IDLE;
+                    // Under load upkeep gets its share, so that it never falls behind for good.
+                    if last_upkeep.elapsed() < FAIR {
+                        continue;
+                    }
+                    self.upkeep(false);
                 }
-                Err(RecvTimeoutError::Disconnected) => break,
+                Next::Idle => patience = if self.upkeep(true) { Duration::ZERO } else { IDLE },
+                Next::Closed => break,
             }
-            // Whatever waits goes along; nothing is waited for.
-            while !batch.is_full() {
-                let Ok(job) = self.jobs.try_recv() else { break };
-                batch.add(job);
-            }
-            let close = batch.close.take();
-            if !batch.is_empty() {
-                self.commit(batch, close.is_some());
-            }
-            if let Some(connection) = &self.connection {
-                self.housekeeping.after_commit(connection);
-            }
-            if let Some(done) = close {
-                self.finish();
-                done.send(()).ok();
-                return;
-            }
+            last_upkeep = Instant::now();
         }
-        self.finish();
-    }
-
-    fn tidy(&mut self) {
-        if let Some(connection) = &mut self.connection
-            && let Err(error) = self.housekeeping.idle(connection)
-        {
-            tracing::warn!(%error, "the store could not be tidied");
+        self.save_dropped();
+        if let Some(conn) = self.conn.take() {
+            checkpoint(&conn, "TRUNCATE");
+            drop(conn.close());
         }
     }
 
-    fn finish(&mut self) {
-        if let Some(connection) = &self.connection {
-            connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").ok();
-        }
-        self.connection = None;
-    }
-
-    /// Commits the batch, however long that takes; when closing, a few attempts are all it gets.
-    fn commit(&mut self, mut batch: Batch, closing: bool) {
+    /// Brings a group to disk, however long it takes; nothing that was confirmed is lost, nothing is
+    /// stored twice.
+    fn commit(&mut self, mut group: Vec<Work>) {
         let mut pause = Duration::from_millis(50);
-        for attempt in 0_u32.. {
-            match self.try_commit(&mut batch) {
-                Ok(seqs) => return self.acknowledge(batch, &seqs),
-                Err(error) => self.trouble(&mut batch, &error),
+        let mut damaged = false;
+        loop {
+            let failure = match self.try_commit(&mut group, damaged) {
+                Ok(seqs) => {
+                    self.confirm(group, &seqs);
+                    return;
+                }
+                Err(failure) => failure,
+            };
+            let reason = format!("the store cannot be written: {failure}");
+            self.shared.trouble(&reason);
+            for work in &mut group {
+                answer(work, &reason);
             }
-            if closing && attempt >= 3 {
+            self.conn = None;
+            damaged = is_damage(&failure);
+            if is_full(&failure) {
+                self.make_room();
+            }
+            let closing = self.shared.pause(pause);
+            if closing && self.closing_since.get_or_insert_with(Instant::now).elapsed() > CLOSING {
+                let lost = group.iter().filter(|work| matches!(work, Work::Call(..))).count();
                 tracing::error!(
-                    records = batch.entries.len(),
-                    "records are lost: the store could not be written before the end"
+                    lost,
+                    "records are lost: the store could not be written until the end"
                 );
+                self.shared.count_dropped(super::queue::DROPPED, lost as u64);
+                self.shared.group_done();
                 return;
             }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(TROUBLE_PAUSE_MAX);
+            if closing {
+                // `pause` returns at once while closing.
+                std::thread::sleep(pause);
+            }
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 
-    fn try_commit(&mut self, batch: &mut Batch) -> Result<Vec<i64>, StoreError> {
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            empty => empty.insert(open_writer(&self.dir)?),
-        };
-        let transaction = connection.transaction()?;
-        let mut seqs = Vec::with_capacity(batch.entries.len());
-        for started in &batch.started {
-            row::insert_started(&transaction, started)?;
+    /// One try: on a fresh connection if the last one failed, since a failed sync must not be repeated
+    /// on the same handle. Gives the `seq` of each call.
+    fn try_commit(
+        &mut self,
+        group: &mut [Work],
+        damaged: bool,
+    ) -> Result<Vec<Option<i64>>, StoreError> {
+        let last = *self.shared.committed.borrow();
+        let reopened = self.conn.is_none();
+        if reopened {
+            self.reopen(damaged)?;
         }
-        for (packed, _) in &mut batch.entries {
-            let id = packed.id().to_string();
-            let seq = match packed.insert(&transaction) {
-                Err(error) if is_taken(&error) => {
-                    packed.rename();
-                    packed.insert(&transaction)?
+        let conn = self.conn.as_mut().ok_or_else(|| StoreError::Invalid("no connection".into()))?;
+        #[cfg(test)]
+        limit_pages(conn, &self.shared)?;
+        let mut ended = HashSet::new();
+        ended.extend(group.iter().filter_map(|work| match work {
+            Work::Call(row, _) => Some(row.id),
+            Work::Started(_) => None,
+        }));
+        let step = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut seqs = Vec::with_capacity(group.len());
+        for work in group {
+            seqs.push(match work {
+                Work::Started(row) if ended.contains(&row.id) => None,
+                Work::Started(row) => {
+                    row.insert(&step)?;
+                    None
                 }
-                inserted => inserted?,
-            };
-            transaction.prepare_cached("DELETE FROM journal WHERE id = ?1")?.execute([id])?;
-            seqs.push(seq);
+                Work::Call(row, _) => {
+                    // A commit may have reached the disk though it reported failure.
+                    let stored = if reopened { find(&step, row.id, last)? } else { None };
+                    Some(stored.map_or_else(|| row.insert(&step), Ok)?)
+                }
+            });
         }
-        for (reason, count) in &batch.dropped {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO dropped (reason, count) VALUES (?1, ?2) \
-                     ON CONFLICT (reason) DO UPDATE SET count = count + excluded.count",
-                )?
-                .execute(rusqlite::params![reason, i64::try_from(*count).unwrap_or(i64::MAX)])?;
-        }
-        transaction.commit()?;
+        step.commit()?;
         Ok(seqs)
     }
 
-    fn acknowledge(&mut self, batch: Batch, seqs: &[i64]) {
-        self.state.waiting_bytes.fetch_sub(batch.bytes, Ordering::Relaxed);
-        let count = u64::try_from(batch.entries.len()).unwrap_or(0);
-        self.state.waiting.fetch_sub(count, Ordering::Relaxed);
-        if let Ok(mut health) = self.state.health.lock() {
-            if let Some(trouble) = health.trouble.take() {
-                tracing::info!(trouble, "the store can be written again");
-            }
-            for (reason, count) in batch.dropped {
-                match health.dropped.iter_mut().find(|(have, _)| have == reason) {
-                    Some((_, total)) => *total += count,
-                    None => health.dropped.push((reason.to_owned(), count)),
-                }
+    fn confirm(&mut self, group: Vec<Work>, seqs: &[Option<i64>]) {
+        if let Some(last) = seqs.iter().flatten().max() {
+            self.shared.committed.send_replace(*last);
+        }
+        self.shared.group_done();
+        for (work, seq) in group.into_iter().zip(seqs) {
+            if let (Work::Call(_, Some(done)), Some(seq)) = (work, seq) {
+                // Whoever waited may be gone.
+                drop(done.send(Ok(*seq)));
             }
         }
-        for ((_, waiter), seq) in batch.entries.into_iter().zip(seqs) {
-            if let Some(waiter) = waiter {
-                waiter.send(Ok(*seq)).ok();
-            }
-        }
-        if let Some(last) = seqs.last() {
-            self.committed.send_replace(*last);
+        if let Some(conn) = &self.conn
+            && self.pages.load(Ordering::Relaxed) >= CHECKPOINT_PAGES
+        {
+            self.pages.store(0, Ordering::Relaxed);
+            checkpoint(conn, "PASSIVE");
         }
     }
 
-    /// After a failed commit the file may hold anything up to it: the connection goes, and the next
-    /// one recovers. Whoever waits is told now; the records themselves stay.
-    fn trouble(&mut self, batch: &mut Batch, error: &StoreError) {
-        self.connection = None;
-        self.housekeeping.make_room(&self.dir, error);
-        let text = error.to_string();
-        for (_, waiter) in &mut batch.entries {
-            if let Some(waiter) = waiter.take() {
-                waiter.send(Err(text.clone())).ok();
+    /// On a full disk: the reserve first, then whatever retention allows to go.
+    fn make_room(&mut self) {
+        reserve::release(&self.shared.file);
+        self.next_reserve = Instant::now() + RESERVE;
+        if self.reopen(false).is_ok()
+            && let Some(conn) = &mut self.conn
+        {
+            put_off(self.retention.step(conn, &self.shared));
+        }
+        self.conn = None;
+    }
+
+    fn reopen(&mut self, check: bool) -> Result<(), StoreError> {
+        let last = *self.shared.committed.borrow();
+        self.shared.file.parent().map_or(Ok(()), open::directory)?;
+        let open::Opened { conn, last: found, .. } = open::sound(&self.shared.file, check)?;
+        // Where a damaged file gave way to a fresh one, `seq` still only grows.
+        if found < last {
+            conn.execute("DELETE FROM sqlite_sequence WHERE name = 'calls'", [])?;
+            conn.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('calls', ?1)", [last])?;
+        }
+        self.conn = Some(conn);
+        self.file_id = file_id(&self.shared.file);
+        self.watch_wal();
+        Ok(())
+    }
+
+    fn watch_wal(&mut self) {
+        let pages = Arc::clone(&self.pages);
+        if let Some(conn) = &mut self.conn
+            && let Err(error) = conn.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, count| {
+                pages.store(count, Ordering::Relaxed);
+                Ok(())
+            }))
+        {
+            tracing::warn!(%error, "the write-ahead log is not watched");
+        }
+    }
+
+    /// One small step of everything that can wait. True when there is more to do at once.
+    fn upkeep(&mut self, idle: bool) -> bool {
+        if self.conn.is_some() && file_id(&self.shared.file) != self.file_id {
+            tracing::error!("the store's file was removed or replaced; a fresh one is started");
+            self.conn = None;
+            if let Err(error) = self.reopen(false) {
+                self.shared.trouble(&format!("the store cannot be opened: {error}"));
             }
         }
-        if let Ok(mut health) = self.state.health.lock() {
-            if health.trouble.is_none() {
-                tracing::error!(
-                    error = text,
-                    "the store cannot be written; records wait in memory"
-                );
+        self.save_dropped();
+        let Some(conn) = &mut self.conn else { return false };
+        if idle {
+            if self.next_reserve <= Instant::now() {
+                self.next_reserve = Instant::now() + RESERVE;
+                reserve::keep(&self.shared.file);
             }
-            health.trouble = Some(text);
+            if self.pages.swap(0, Ordering::Relaxed) > 0 {
+                checkpoint(conn, "PASSIVE");
+            }
+        }
+        let wal = std::fs::metadata(beside(&self.shared.file, "-wal")).map_or(0, |wal| wal.len());
+        if wal > MAX_WAL {
+            checkpoint(conn, "TRUNCATE");
+        }
+        let extractor = self.extractor.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let indexed = extractor.map_or(Ok(false), |text_of| fulltext::step(conn, &*text_of));
+        let pruned = self.retention.step(conn, &self.shared);
+        put_off(indexed) | put_off(pruned)
+    }
+
+    fn save_dropped(&mut self) {
+        let Some(dropped) = self.shared.unsaved_dropped() else { return };
+        let saved = self.conn.as_mut().is_some_and(|conn| {
+            let mut save = || -> rusqlite::Result<()> {
+                let step = conn.transaction()?;
+                for (reason, count) in &dropped {
+                    step.prepare_cached(
+                        "INSERT OR REPLACE INTO dropped (reason, count) VALUES (?1, ?2)",
+                    )?
+                    .execute(params![reason, i64::try_from(*count).unwrap_or(i64::MAX)])?;
+                }
+                step.commit()
+            };
+            save().is_ok()
+        });
+        if !saved {
+            self.shared.dropped_not_saved();
         }
     }
 }
 
-/// The id belongs to an earlier call.
-fn is_taken(error: &StoreError) -> bool {
+/// Upkeep that fails is tried again later; the records come first.
+fn put_off(step: rusqlite::Result<bool>) -> bool {
+    step.unwrap_or_else(|error| {
+        tracing::warn!(%error, "upkeep of the store was put off");
+        false
+    })
+}
+
+/// The `seq` of the call `id` if it was stored after `last`.
+fn find(conn: &Connection, id: uuid::Uuid, last: i64) -> rusqlite::Result<Option<i64>> {
+    use rusqlite::OptionalExtension;
+    conn.prepare_cached("SELECT seq FROM calls WHERE id = ?1 AND seq > ?2")?
+        .query_row(params![id.to_string(), last], |row| row.get(0))
+        .optional()
+}
+
+/// Best effort: a checkpoint that fails is tried again later.
+fn checkpoint(conn: &Connection, mode: &str) {
+    let run = || {
+        // A reader in the way must not hold up the commits behind this.
+        conn.busy_timeout(Duration::ZERO)?;
+        let done = conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
+        conn.busy_timeout(schema::BUSY)?;
+        done
+    };
+    if let Err(error) = run() {
+        tracing::debug!(%error, mode, "checkpoint put off");
+    }
+}
+
+fn is_damage(error: &StoreError) -> bool {
+    matches!(error, StoreError::Sqlite(error) if schema::is_damage(error))
+}
+
+fn is_full(error: &StoreError) -> bool {
+    let StoreError::Sqlite(error) = error else { return false };
     matches!(
-        error,
-        StoreError::Sqlite(rusqlite::Error::SqliteFailure(failure, Some(message)))
-            if failure.code == rusqlite::ErrorCode::ConstraintViolation
-                && message.contains("calls.id")
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::SystemIoFailure)
     )
+}
+
+/// Tests simulate a full disk by a limit on the file.
+#[cfg(test)]
+fn limit_pages(conn: &Connection, shared: &Shared) -> rusqlite::Result<()> {
+    match shared.max_pages.load(Ordering::Relaxed) {
+        0 => Ok(()),
+        limit => conn.query_row(&format!("PRAGMA max_page_count = {limit}"), [], |_| Ok(())),
+    }
 }

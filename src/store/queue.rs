@@ -1,0 +1,217 @@
+//! What waits for the writer: bounded by bytes, never blocking whoever appends.
+
+use super::{
+    Health,
+    row::{JournalRow, Row},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::{oneshot, watch};
+
+/// Most bytes that wait for a commit; beyond them the newest entry is dropped and counted.
+pub(super) const MAX_BYTES: usize = 64 << 20;
+/// Largest group of one commit, in rows and bytes.
+const GROUP_ROWS: usize = 256;
+const GROUP_BYTES: usize = 4 << 20;
+/// Why an entry that finds the queue full, or the store closed, is counted.
+pub(super) const DROPPED: &str = "recorder";
+
+/// Fires after the commit, with the call's `seq`.
+pub(super) type Done = oneshot::Sender<Result<i64, String>>;
+
+/// One thing to write.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// A finished call.
+    Call(Box<Row>, Option<Done>),
+    /// A call in flight.
+    Started(Box<JournalRow>),
+}
+
+impl Work {
+    fn size(&self) -> usize {
+        match self {
+            Self::Call(row, _) => row.size(),
+            Self::Started(row) => row.size(),
+        }
+    }
+}
+
+/// What the handle and the writer thread share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) file: PathBuf,
+    pub(super) committed: watch::Sender<i64>,
+    state: Mutex<State>,
+    wake: Condvar,
+    #[cfg(test)]
+    pub(super) max_pages: std::sync::atomic::AtomicU32,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<(usize, Work)>,
+    bytes: usize,
+    /// Taken by the writer, not yet committed.
+    writing: usize,
+    writing_bytes: usize,
+    trouble: Option<String>,
+    dropped: BTreeMap<String, u64>,
+    dropped_unsaved: bool,
+    closing: bool,
+}
+
+/// What the writer is to do next.
+pub(super) enum Next {
+    /// Commit these.
+    Group(Vec<Work>),
+    /// Nothing waits.
+    Idle,
+    /// Nothing waits and nothing more will come.
+    Closed,
+}
+
+impl Shared {
+    pub(super) fn new(file: PathBuf, last: i64, dropped: BTreeMap<String, u64>) -> Self {
+        Self {
+            file,
+            committed: watch::Sender::new(last),
+            state: Mutex::new(State { dropped, ..State::default() }),
+            wake: Condvar::new(),
+            #[cfg(test)]
+            max_pages: 0.into(),
+        }
+    }
+
+    /// Queues `work`, or counts it as dropped. In times of trouble a waiting caller is told at once;
+    /// its entry still waits.
+    pub(super) fn push(&self, mut work: Work) {
+        let size = work.size();
+        let mut state = self.lock();
+        let full = state.bytes + state.writing_bytes + size > MAX_BYTES;
+        if full || state.closing {
+            let is_call = matches!(work, Work::Call(..));
+            if is_call {
+                *state.dropped.entry(DROPPED.to_owned()).or_default() += 1;
+                state.dropped_unsaved = true;
+            }
+            drop(state);
+            answer(&mut work, if full { "the recorder is full" } else { "the store is closed" });
+            return;
+        }
+        if let Some(trouble) = &state.trouble {
+            answer(&mut work, trouble);
+        }
+        state.bytes += size;
+        state.queue.push_back((size, work));
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Whether an entry of any size would find room.
+    pub(super) fn has_room(&self) -> bool {
+        let state = self.lock();
+        state.bytes + state.writing_bytes < MAX_BYTES / 2
+    }
+
+    /// The next group: whatever waits, without lingering for more. Waits at most `patience`.
+    pub(super) fn next(&self, patience: Duration) -> Next {
+        let mut state = self.lock();
+        if state.queue.is_empty() && !state.closing && !patience.is_zero() {
+            let waited = self.wake.wait_timeout_while(state, patience, |state| {
+                state.queue.is_empty() && !state.closing
+            });
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if state.queue.is_empty() {
+            return if state.closing { Next::Closed } else { Next::Idle };
+        }
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        while group.len() < GROUP_ROWS && bytes < GROUP_BYTES {
+            let Some((size, work)) = state.queue.pop_front() else { break };
+            bytes += size;
+            group.push(work);
+        }
+        state.bytes -= bytes;
+        state.writing = group.len();
+        state.writing_bytes = bytes;
+        Next::Group(group)
+    }
+
+    /// The group is on disk.
+    pub(super) fn group_done(&self) {
+        let mut state = self.lock();
+        (state.writing, state.writing_bytes) = (0, 0);
+        if state.trouble.take().is_some() {
+            tracing::info!("the store takes records again");
+        }
+    }
+
+    /// Why records cannot be written just now. Tells everyone who waits in the queue.
+    pub(super) fn trouble(&self, reason: &str) {
+        let mut state = self.lock();
+        if state.trouble.replace(reason.to_owned()).is_none() {
+            tracing::error!(reason, "the store cannot be written; records wait in memory");
+        }
+        for (_, work) in &mut state.queue {
+            answer(work, reason);
+        }
+    }
+
+    /// Waits before another try; ends early when the store closes. True when it is closing.
+    pub(super) fn pause(&self, time: Duration) -> bool {
+        let state = self.lock();
+        let waited = self.wake.wait_timeout_while(state, time, |state| !state.closing);
+        waited.unwrap_or_else(PoisonError::into_inner).0.closing
+    }
+
+    pub(super) fn count_dropped(&self, reason: &str, count: u64) {
+        let mut state = self.lock();
+        *state.dropped.entry(reason.to_owned()).or_default() += count;
+        state.dropped_unsaved = true;
+    }
+
+    /// Drop counts that are not on disk yet.
+    pub(super) fn unsaved_dropped(&self) -> Option<BTreeMap<String, u64>> {
+        let mut state = self.lock();
+        std::mem::take(&mut state.dropped_unsaved).then(|| state.dropped.clone())
+    }
+
+    /// Saving them failed: they are to be saved again.
+    pub(super) fn dropped_not_saved(&self) {
+        self.lock().dropped_unsaved = true;
+    }
+
+    pub(super) fn health(&self) -> Health {
+        let state = self.lock();
+        Health {
+            trouble: state.trouble.clone(),
+            waiting: u64::try_from(state.queue.len() + state.writing).unwrap_or(u64::MAX),
+            dropped: state.dropped.iter().map(|(reason, count)| (reason.clone(), *count)).collect(),
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.lock().closing = true;
+        self.wake.notify_all();
+    }
+
+    /// The state stays sound whoever panics: every change is a plain assignment.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells whoever waits for this entry that it is not on disk.
+pub(super) fn answer(work: &mut Work, reason: &str) {
+    if let Work::Call(_, done) = work
+        && let Some(done) = done.take()
+    {
+        // Whoever waited may be gone.
+        drop(done.send(Err(reason.to_owned())));
+    }
+}

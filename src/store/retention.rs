@@ -1,0 +1,185 @@
+//! Retention by age and by size, in small transactions in the writer's idle moments (R20, R23).
+
+use super::{queue::Shared, schema::beside};
+use crate::model::Timestamp;
+use rusqlite::{Connection, params_from_iter};
+use std::time::{Duration, Instant};
+
+/// Rows pruned in one transaction: held short, so that a commit never waits long behind it.
+const STEP: i64 = 50;
+/// Free pages that are kept for new rows before the file is made smaller.
+const FREE_PAGES: i64 = 2560;
+/// Pages given back to the file system in one step.
+const VACUUM_PAGES: i64 = 64;
+/// Pause between two looks when there was nothing to do.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A jump of the wall clock by more than this, unexplained by the monotonic clock, stops pruning by age.
+const JUMP_US: i64 = 86_400_000_000;
+
+/// What is pruned when.
+#[derive(Debug)]
+pub(super) struct Retention {
+    keep_bodies: Duration,
+    keep_calls: Duration,
+    max_size: u64,
+    /// Wall and monotonic clock when they were first read together.
+    origin: (Timestamp, Instant),
+    warned: bool,
+    next: Instant,
+}
+
+impl Retention {
+    pub(super) fn new(options: &crate::config::Store) -> Self {
+        Self {
+            keep_bodies: options.keep_bodies.0,
+            keep_calls: options.keep_calls.0,
+            max_size: options.max_size.0,
+            origin: (Timestamp::now(), Instant::now()),
+            warned: false,
+            next: Instant::now(),
+        }
+    }
+
+    /// One small step. True when there is more to do.
+    pub(super) fn step(
+        &mut self,
+        conn: &mut Connection,
+        shared: &Shared,
+    ) -> rusqlite::Result<bool> {
+        if Instant::now() < self.next {
+            return Ok(false);
+        }
+        let more = self.prune_by_age(conn)? || self.prune_by_size(conn, shared)? || shrink(conn)?;
+        if !more {
+            self.next = Instant::now() + PAUSE;
+        }
+        Ok(more)
+    }
+
+    fn prune_by_age(&mut self, conn: &mut Connection) -> rusqlite::Result<bool> {
+        let now = Timestamp::now();
+        if self.clock_jumped(now) {
+            return Ok(false);
+        }
+        let bodies = select(
+            conn,
+            "SELECT seq FROM calls WHERE has_bodies = 1 AND started_at < ?1
+                 AND seq <= (SELECT coalesce(min(seq), 9223372036854775807) FROM cursors WHERE holds)
+             ORDER BY started_at LIMIT ?2",
+            &before(now, self.keep_bodies),
+        )?;
+        if !bodies.is_empty() {
+            return prune_bodies(conn, &bodies).map(|()| true);
+        }
+        let calls = select(
+            conn,
+            "SELECT seq FROM calls WHERE started_at < ?1
+                 AND seq <= (SELECT coalesce(min(seq), 9223372036854775807) FROM cursors WHERE holds)
+             ORDER BY started_at LIMIT ?2",
+            &before(now, self.keep_calls),
+        )?;
+        prune_calls(conn, &calls)?;
+        Ok(!calls.is_empty())
+    }
+
+    /// The oldest bodies go first, then the oldest calls; what a consumer still waits for goes last
+    /// and is counted.
+    fn prune_by_size(&self, conn: &mut Connection, shared: &Shared) -> rusqlite::Result<bool> {
+        if used_bytes(conn)? <= self.max_size {
+            return Ok(false);
+        }
+        let held: i64 = conn.query_row(
+            "SELECT coalesce(min(seq), 9223372036854775807) FROM cursors WHERE holds",
+            [],
+            |row| row.get(0),
+        )?;
+        let bodies =
+            select(conn, "SELECT seq FROM bodies WHERE seq <= ?1 ORDER BY seq LIMIT ?2", &held)?;
+        if !bodies.is_empty() {
+            return prune_bodies(conn, &bodies).map(|()| true);
+        }
+        let calls =
+            select(conn, "SELECT seq FROM calls WHERE seq <= ?1 ORDER BY seq LIMIT ?2", &held)?;
+        if !calls.is_empty() {
+            return prune_calls(conn, &calls).map(|()| true);
+        }
+        let expired =
+            select(conn, "SELECT seq FROM calls WHERE seq > ?1 ORDER BY seq LIMIT ?2", &held)?;
+        prune_calls(conn, &expired)?;
+        if !expired.is_empty() {
+            shared.count_dropped("expired_undelivered", expired.len() as u64);
+        }
+        Ok(!expired.is_empty())
+    }
+
+    fn clock_jumped(&mut self, now: Timestamp) -> bool {
+        let passed = i64::try_from(self.origin.1.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let jumped = (now.0 - self.origin.0.plus_us(passed).0).abs() > JUMP_US;
+        if jumped && !self.warned {
+            tracing::warn!(
+                "the clock jumped by more than a day: nothing is pruned by age until a restart"
+            );
+        }
+        self.warned = jumped;
+        jumped
+    }
+}
+
+/// Bytes in use: pages of the file that hold something, and the write-ahead log.
+pub(super) fn file_bytes(file: &std::path::Path) -> u64 {
+    let len = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |file| file.len());
+    len(file) + len(&beside(file, "-wal"))
+}
+
+fn used_bytes(conn: &Connection) -> rusqlite::Result<u64> {
+    let read = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let pages = read("page_count")?.saturating_sub(read("freelist_count")?);
+    Ok(u64::try_from(pages.saturating_mul(read("page_size")?)).unwrap_or(0))
+}
+
+/// Gives free pages back to the file system. True when there is more to give.
+fn shrink(conn: &Connection) -> rusqlite::Result<bool> {
+    let free: i64 = conn.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+    if free <= FREE_PAGES {
+        return Ok(false);
+    }
+    conn.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+    Ok(true)
+}
+
+fn before(now: Timestamp, age: Duration) -> String {
+    let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+    now.plus_us(age.saturating_neg()).to_string()
+}
+
+fn select(conn: &Connection, sql: &str, bound: &dyn rusqlite::ToSql) -> rusqlite::Result<Vec<i64>> {
+    conn.prepare_cached(sql)?.query_map([bound, &STEP], |row| row.get(0))?.collect()
+}
+
+fn prune_bodies(conn: &mut Connection, seqs: &[i64]) -> rusqlite::Result<()> {
+    let step = conn.transaction()?;
+    for sql in [
+        "DELETE FROM bodies WHERE seq IN",
+        "UPDATE calls SET has_bodies = 0 WHERE seq IN",
+        "DELETE FROM fts WHERE rowid IN",
+    ] {
+        each(&step, sql, seqs)?;
+    }
+    step.commit()
+}
+
+fn prune_calls(conn: &mut Connection, seqs: &[i64]) -> rusqlite::Result<()> {
+    if seqs.is_empty() {
+        return Ok(());
+    }
+    let step = conn.transaction()?;
+    each(&step, "DELETE FROM calls WHERE seq IN", seqs)?;
+    each(&step, "DELETE FROM fts WHERE rowid IN", seqs)?;
+    step.commit()
+}
+
+fn each(conn: &Connection, sql: &str, seqs: &[i64]) -> rusqlite::Result<()> {
+    let marks = vec!["?"; seqs.len()].join(", ");
+    conn.prepare_cached(&format!("{sql} ({marks})"))?.execute(params_from_iter(seqs))?;
+    Ok(())
+}
