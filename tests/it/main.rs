@@ -1,1 +1,26 @@
-//! x
+//! The built binary over real sockets, against a scripted raw-socket upstream.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a failed step fails the test, and figures are printed"
+)]
+
+mod harness;
+
+mod abort;
+mod api;
+mod cli;
+mod durability;
+mod faults;
+mod fidelity;
+mod forward;
+mod http2;
+mod keys;
+mod memory;
+mod records;
+mod secrets;
+mod tidy;
+mod tunnel;

@@ -1,0 +1,143 @@
+//! Clients that leave.
+
+use crate::harness::{Calltap, Connection, Upstream, chat, chat_body, count};
+use std::{
+    collections::BTreeMap,
+    net::Shutdown,
+    time::{Duration, Instant},
+};
+
+fn request(body: &str) -> Vec<u8> {
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// A stream of 200 chunks is left after every so many bytes: one record each, and nothing is left
+/// open. `CALLTAP_TEST_CUTS` sets how many places are tried.
+#[test]
+fn a_client_may_vanish_at_any_byte() {
+    let upstream = Upstream::start(chat(200, Duration::from_micros(300)));
+    let calltap = Calltap::start(&upstream);
+    let mut whole = Connection::open(calltap.address);
+    whole.send(&request(&chat_body(true)));
+    let length = whole.answer("POST").unwrap().body.len();
+    drop(whole);
+    calltap.wait_calls("", 1);
+    let before = calltap.descriptors();
+    let cuts = count("CALLTAP_TEST_CUTS", 150);
+    let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
+    let threads: Vec<_> = (0..4)
+        .map(|thread| {
+            let address = calltap.address;
+            std::thread::spawn(move || {
+                for at in (thread..cuts).step_by(4) {
+                    let mut connection = Connection::open(address);
+                    connection.send(&request(&chat_body(true)));
+                    connection.read_some(at * (length + 4000) / cuts);
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let calls = calltap.wait_calls("", cuts + 1);
+    for call in &calls {
+        let outcome = call["outcome"].as_str().unwrap();
+        assert!(matches!(outcome, "client_aborted" | "completed"), "{call:#}");
+        *outcomes.entry(outcome.to_owned()).or_default() += 1;
+        if outcome == "client_aborted" {
+            assert!(call["bytes"]["delivered"].as_u64() <= call["bytes"]["response"].as_u64());
+        }
+    }
+    assert!(outcomes["client_aborted"] > cuts / 2, "the cuts landed: {outcomes:?}");
+    let until = Instant::now() + Duration::from_secs(10);
+    // Pooled connections to the upstream may stay; those of clients may not.
+    while upstream.open() > 8 || calltap.descriptors() > before + 8 {
+        assert!(Instant::now() < until, "{} descriptors, {before} before", calltap.descriptors());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    println!("{cuts} cuts: {outcomes:?}, {} descriptors, {before} before", calltap.descriptors());
+}
+
+#[test]
+fn the_upstream_call_ends_with_the_client() {
+    let upstream = Upstream::start(chat(10_000, Duration::from_millis(5)));
+    let calltap = Calltap::start(&upstream);
+    let mut connection = Connection::open(calltap.address);
+    connection.send(&request(&chat_body(true)));
+    assert!(connection.read_some(2000).len() == 2000);
+    assert_eq!(upstream.open(), 1);
+    let left = Instant::now();
+    connection.stream().shutdown(Shutdown::Both).unwrap();
+    while upstream.open() > 0 {
+        assert!(left.elapsed() < Duration::from_secs(5), "the upstream call goes on");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    println!("upstream closed after {:?}", left.elapsed());
+    let record = calltap.only_record();
+    assert_eq!(record["outcome"], "client_aborted");
+    assert!(
+        record["response"]["choices"][0]["message"]["content"].as_str().unwrap().starts_with("w0 ")
+    );
+}
+
+#[test]
+fn draining_reads_the_answer_to_its_end() {
+    let upstream = Upstream::start(chat(40, Duration::from_millis(5)));
+    let calltap = Calltap::with(&upstream, "on_disconnect = \"drain\"", "");
+    let mut connection = Connection::open(calltap.address);
+    connection.send(&request(&chat_body(true)));
+    connection.read_some(1000);
+    drop(connection);
+    // And one that leaves before the answer begins.
+    let mut early = Connection::open(calltap.address);
+    early.send(&request(&chat_body(true)));
+    std::thread::sleep(Duration::from_millis(2));
+    drop(early);
+    for call in calltap.wait_calls("", 2) {
+        assert_eq!(call["outcome"], "client_aborted");
+        assert_eq!(call["usage"]["output"], 40, "{call:#}");
+    }
+}
+
+#[test]
+fn closing_after_the_terminal_event_is_no_abort() {
+    let upstream = Upstream::start(|_| {
+        let mut steps = crate::harness::sse_answer(
+            &["data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\n".into(), "data: [DONE]\n\n".into()],
+            Duration::ZERO,
+        );
+        steps.pop();
+        steps.push(crate::harness::Step::Stall);
+        steps
+    });
+    let calltap = Calltap::start(&upstream);
+    let mut connection = Connection::open(calltap.address);
+    connection.send(&request(&chat_body(true)));
+    let mut seen = Vec::new();
+    while !seen.windows(6).any(|part| part == b"[DONE]") {
+        let piece = connection.read_some(1);
+        assert!(!piece.is_empty());
+        seen.extend(piece);
+    }
+    connection.read_some(4);
+    drop(connection);
+    assert_eq!(calltap.only_record()["outcome"], "completed");
+}
+
+#[test]
+fn a_client_that_leaves_inside_its_request_is_recorded() {
+    let upstream = Upstream::start(chat(1, Duration::ZERO));
+    let calltap = Calltap::start(&upstream);
+    let bytes = request(&chat_body(false));
+    let mut connection = Connection::open(calltap.address);
+    connection.send(&bytes[..bytes.len() - 5]);
+    std::thread::sleep(Duration::from_millis(50));
+    drop(connection);
+    let record = calltap.only_record();
+    assert_eq!(record["outcome"], "client_aborted");
+    assert_eq!(record["path"], "/v1/chat/completions");
+    assert!(upstream.requests().is_empty());
+}

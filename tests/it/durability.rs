@@ -1,0 +1,243 @@
+//! Kills, stops, and a store in trouble.
+
+use crate::harness::{Calltap, Connection, Upstream, chat, chat_body, count, fetch, post};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+struct Load {
+    stop: Arc<AtomicBool>,
+    running: Arc<AtomicUsize>,
+    /// Ids of calls whose last byte arrived, and when.
+    answered: Arc<Mutex<Vec<(String, Instant)>>>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+/// Clients that call until they are told to stop, or nobody answers.
+fn load(address: std::net::SocketAddr, clients: usize) -> Load {
+    let (stop, running) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let answered = Arc::new(Mutex::new(Vec::new()));
+    let threads = (0..clients)
+        .map(|client| {
+            let (stop, running, answered) =
+                (Arc::clone(&stop), Arc::clone(&running), Arc::clone(&answered));
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let Ok(stream) = std::net::TcpStream::connect(address) else { return };
+                    drop(stream);
+                    let body = chat_body(client % 2 == 0);
+                    let mut connection = Connection::open(address);
+                    let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                    running.fetch_add(1, Ordering::Relaxed);
+                    connection.send(head.as_bytes());
+                    let answer = connection.answer("POST");
+                    running.fetch_sub(1, Ordering::Relaxed);
+                    let Some(answer) = answer.filter(|answer| answer.whole) else { return };
+                    let id = answer.header("x-calltap-id").unwrap().to_owned();
+                    answered.lock().unwrap().push((id, Instant::now()));
+                }
+            })
+        })
+        .collect();
+    Load { stop, running, answered, threads }
+}
+
+/// `rounds` kills under load; what was answered so long before the kill must be there.
+fn kills(durability: &str, before_kill: Duration) {
+    let rounds = count("CALLTAP_TEST_KILLS", 4);
+    let upstream = Upstream::start(chat(20, Duration::from_millis(2)));
+    let sections = format!("[store]\ndurability = \"{durability}\"\n[log]\nlevel = \"warn\"\n");
+    let mut calltap = Calltap::with(&upstream, "", &sections);
+    let (mut answered, mut in_flight, mut in_window) = (0, 0, 0);
+    let mut expected: BTreeSet<String> = BTreeSet::new();
+    for round in 0..rounds {
+        let load = load(calltap.address, 12);
+        std::thread::sleep(Duration::from_millis(250 + 37 * (round as u64 % 11)));
+        in_flight += load.running.load(Ordering::Relaxed);
+        let killed = Instant::now();
+        calltap.kill();
+        load.stop.store(true, Ordering::Relaxed);
+        load.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for (id, at) in load.answered.lock().unwrap().drain(..) {
+            answered += 1;
+            if killed.saturating_duration_since(at) >= before_kill || before_kill.is_zero() {
+                expected.insert(id);
+            } else {
+                in_window += 1;
+            }
+        }
+        calltap.restart();
+    }
+    let stored: BTreeSet<String> =
+        calltap.calls("").iter().map(|call| call["id"].as_str().unwrap().to_owned()).collect();
+    let missing: Vec<&String> = expected.difference(&stored).collect();
+    let interrupted = calltap.calls("outcome:interrupted").len();
+    println!(
+        "{durability}: {rounds} kills, {answered} answered calls, {} had to be there, {} missing, {in_window} in the window, {in_flight} in flight at the kills, {interrupted} interrupted",
+        expected.len(),
+        missing.len()
+    );
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(in_flight > 0 && interrupted > 0, "the kills landed among running calls");
+    assert_eq!(stored.len(), calltap.calls("").len(), "no record twice");
+}
+
+#[test]
+fn strict_loses_no_answered_call_to_a_kill() {
+    kills("strict", Duration::ZERO);
+}
+
+#[test]
+fn group_loses_nothing_older_than_its_window_to_a_kill() {
+    kills("group", Duration::from_millis(100));
+}
+
+#[test]
+fn running_calls_appear_as_interrupted_after_a_kill() {
+    let upstream = Upstream::start(chat(10_000, Duration::from_millis(5)));
+    let mut calltap = Calltap::start(&upstream);
+    let streams: Vec<Connection> = (0..20)
+        .map(|at| {
+            let body = chat_body(true);
+            let mut connection = Connection::open(calltap.address);
+            connection.send(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-calltap-ref: r{at}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes());
+            connection.read_some(500);
+            connection
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    calltap.kill();
+    drop(streams);
+    calltap.restart();
+    let calls = calltap.wait_calls("outcome:interrupted", 20);
+    let record = calltap.record(calls[0]["id"].as_str().unwrap());
+    assert_eq!(record["request"]["messages"][0]["content"], "hi");
+    assert_eq!(record["model"]["requested"], "gpt-4o-mini");
+}
+
+#[test]
+fn a_stop_lets_streams_finish_and_commits() {
+    let upstream = Upstream::start(chat(100, Duration::from_millis(10)));
+    let mut calltap = Calltap::start(&upstream);
+    let address = calltap.address;
+    let streams: Vec<_> = (0..10)
+        .map(|_| {
+            std::thread::spawn(move || post(address, "/v1/chat/completions", "", &chat_body(true)))
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    calltap.signal("TERM");
+    for stream in streams {
+        let answer = stream.join().unwrap();
+        assert!(answer.whole && answer.body.ends_with(b"data: [DONE]\n\n"));
+    }
+    assert!(calltap.wait().success());
+    calltap.restart();
+    assert_eq!(calltap.wait_calls("outcome:completed", 10).len(), 10);
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let upstream = Upstream::start(chat(10_000, Duration::from_millis(10)));
+    let mut calltap = Calltap::start(&upstream);
+    let address = calltap.address;
+    let stream =
+        std::thread::spawn(move || post(address, "/v1/chat/completions", "", &chat_body(true)));
+    std::thread::sleep(Duration::from_millis(300));
+    calltap.signal("TERM");
+    std::thread::sleep(Duration::from_millis(200));
+    let asked = Instant::now();
+    calltap.signal("TERM");
+    calltap.wait();
+    println!("ended {:?} after the second signal", asked.elapsed());
+    assert!(!stream.join().unwrap().whole);
+    calltap.restart();
+    assert_eq!(calltap.wait_calls("", 1)[0]["outcome"], "interrupted");
+}
+
+#[test]
+fn a_store_that_cannot_be_written_stops_no_call() {
+    let upstream = Upstream::start(chat(1, Duration::ZERO));
+    let calltap = Calltap::start(&upstream);
+    post(calltap.address, "/v1/chat/completions", "", &chat_body(false));
+    calltap.wait_calls("", 1);
+    // Another process holds the write lock: commits fail until it lets go.
+    let database = rusqlite::Connection::open(calltap.data_dir().join("calltap.db")).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for _ in 0..50 {
+        assert_eq!(
+            post(calltap.address, "/v1/chat/completions", "", &chat_body(false)).status,
+            200
+        );
+    }
+    assert_eq!(calltap.calls("").len(), 1, "the fault landed");
+    database.execute_batch("ROLLBACK").unwrap();
+    calltap.wait_calls("", 51);
+}
+
+#[test]
+fn strict_refuses_calls_that_it_cannot_record() {
+    let upstream = Upstream::start(chat(1, Duration::ZERO));
+    let calltap = Calltap::with(&upstream, "", "[store]\ndurability = \"strict\"\n");
+    assert_eq!(post(calltap.address, "/v1/chat/completions", "", &chat_body(false)).status, 200);
+    let dir = calltap.data_dir();
+    let database = rusqlite::Connection::open(dir.join("calltap.db")).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // The first call meets the trouble, those after it are told before they go upstream.
+    let address = calltap.address;
+    let first = std::thread::spawn(move || post_any(address));
+    let until = Instant::now() + Duration::from_secs(20);
+    while fetch(calltap.address, "/readyz").unwrap().status != 503 {
+        assert!(Instant::now() < until, "the trouble shows");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let before = upstream.requests().len();
+    let answer = post(calltap.address, "/v1/chat/completions", "", &chat_body(false));
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.json()["error"]["code"], "calltap_store_unavailable");
+    assert_eq!(upstream.requests().len(), before, "nothing went upstream");
+    database.execute_batch("ROLLBACK").unwrap();
+    first.join().unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    while post(calltap.address, "/v1/chat/completions", "", &chat_body(false)).status != 200 {
+        assert!(Instant::now() < until, "it recovers");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn post_any(address: std::net::SocketAddr) {
+    let mut connection = Connection::open(address);
+    let body = chat_body(false);
+    connection.send(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes());
+    connection.answer("POST");
+}
+
+#[test]
+fn a_reload_swaps_the_configuration_whole_or_not_at_all() {
+    let (one, two) =
+        (Upstream::start(chat(1, Duration::ZERO)), Upstream::start(chat(1, Duration::ZERO)));
+    let calltap = Calltap::start(&one);
+    std::fs::write(calltap.config(), "[upstreams.openai]\nbase_url = \"nonsense\"\n").unwrap();
+    calltap.signal("HUP");
+    let until = Instant::now() + Duration::from_secs(10);
+    while !calltap.log().contains("not reloaded") {
+        assert!(Instant::now() < until, "{}", calltap.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(post(calltap.address, "/v1/chat/completions", "", &chat_body(false)).status, 200);
+    assert_eq!(one.requests().len(), 1);
+    std::fs::write(calltap.config(), format!("[upstreams.openai]\nbase_url = \"{}\"\n", two.url()))
+        .unwrap();
+    calltap.signal("HUP");
+    while !calltap.log().contains("configuration reloaded") {
+        assert!(Instant::now() < until, "{}", calltap.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    post(calltap.address, "/v1/chat/completions", "", &chat_body(false));
+    assert_eq!((one.requests().len(), two.requests().len()), (1, 1));
+}

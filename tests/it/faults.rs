@@ -1,0 +1,160 @@
+//! Upstreams that fail: the client sees what a direct client would, or an error of calltap's own.
+
+use crate::harness::{
+    Calltap, Connection, Step, Upstream, chat, chat_body, count, free_port, post,
+};
+use std::{collections::BTreeMap, time::Duration};
+
+/// The upstream resets after every so many bytes of a stream: one record each, with what came.
+#[test]
+fn an_upstream_may_break_off_at_any_byte() {
+    let whole: Vec<u8> = chat(200, Duration::ZERO)(&crate::harness::Request {
+        body: r#"{"stream":true,"stream_options":{"include_usage":true}}"#.into(),
+        ..crate::harness::Request::default()
+    })
+    .into_iter()
+    .flat_map(|step| match step {
+        Step::Send(bytes) => bytes,
+        _ => Vec::new(),
+    })
+    .collect();
+    let cuts = count("CALLTAP_TEST_CUTS", 150);
+    let length = whole.len();
+    let upstream = Upstream::start(move |request| {
+        let at: usize = request.header("x-cut").unwrap().parse().unwrap();
+        let end = if at % 2 == 0 { Step::Rst } else { Step::Fin };
+        // A reset right behind the bytes would overtake them.
+        vec![Step::Send(whole[..at].to_vec()), Step::Pause(Duration::from_millis(3)), end]
+    });
+    let calltap = Calltap::start(&upstream);
+    post(
+        calltap.address,
+        "/v1/chat/completions",
+        &format!("x-cut: {length}\r\n"),
+        &chat_body(true),
+    );
+    calltap.wait_calls("", 1);
+    let before = calltap.descriptors();
+    let address = calltap.address;
+    let threads: Vec<_> = (0..4)
+        .map(|thread| {
+            std::thread::spawn(move || {
+                for at in (thread..cuts).step_by(4) {
+                    let header =
+                        format!("x-cut: {}\r\nx-calltap-ref: {at}\r\n", at * length / cuts);
+                    let answer = post(address, "/v1/chat/completions", &header, &chat_body(true));
+                    assert!(
+                        answer.status == 502 || !answer.whole,
+                        "no clean end at {at}: {answer:?}"
+                    );
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
+    for call in calltap.wait_calls("has:ref", cuts) {
+        *outcomes.entry(call["outcome"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    // After `[DONE]` nothing is missing: only the frame of HTTP was cut.
+    let broken = outcomes["upstream_truncated"];
+    let done = outcomes.get("completed").copied().unwrap_or_default();
+    assert_eq!(broken + done, cuts, "{outcomes:?}");
+    assert!(done <= 2, "{outcomes:?}");
+    assert!(calltap.descriptors() <= before + 4);
+    println!("{cuts} cuts: {outcomes:?}");
+}
+
+#[test]
+fn nobody_at_the_upstream_is_a_502() {
+    let upstream = Upstream::start(chat(1, Duration::ZERO));
+    let calltap = Calltap::with(
+        &upstream,
+        "",
+        &format!("[upstreams.gone]\nbase_url = \"http://127.0.0.1:{}/v1\"\n", free_port()),
+    );
+    let answer = post(calltap.address, "/gone/v1/chat/completions", "", &chat_body(false));
+    assert_eq!(answer.status, 502);
+    assert_eq!(answer.json()["error"]["code"], "calltap_upstream_unreachable");
+    assert_eq!(answer.header("x-should-retry"), Some("true"));
+    let record = calltap.only_record();
+    assert_eq!(record["outcome"], "connect_failed");
+    assert_eq!(record["error"]["source"], "upstream");
+    assert_eq!(record["status"], 502);
+}
+
+#[test]
+fn garbage_and_early_ends_are_a_502() {
+    let upstream = Upstream::start(|request| {
+        let garbage = request.header("x-kind") == Some("garbage");
+        let bytes = if garbage {
+            b"\x16\x03\x01 nonsense\r\n\r\n".to_vec()
+        } else {
+            b"HTTP/1.1 2".to_vec()
+        };
+        vec![Step::Send(bytes), Step::Fin]
+    });
+    let calltap = Calltap::start(&upstream);
+    for kind in ["garbage", "half"] {
+        let header = format!("x-kind: {kind}\r\n");
+        let answer = post(calltap.address, "/v1/chat/completions", &header, &chat_body(false));
+        assert_eq!(answer.status, 502, "{kind}");
+    }
+    let calls = calltap.wait_calls("outcome:upstream_truncated", 2);
+    assert!(calls.iter().all(|call| call["error"]["source"] == "upstream"), "{calls:#?}");
+    assert_eq!(upstream.requests().len(), 2, "nothing was sent twice");
+}
+
+#[test]
+fn silence_is_a_504_or_a_broken_stream() {
+    let upstream = Upstream::start(|request| {
+        if request.json()["stream"] == true {
+            let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n2\r\nda\r\n";
+            return vec![Step::Send(head.to_vec()), Step::Stall];
+        }
+        vec![Step::Stall]
+    });
+    let calltap =
+        Calltap::with(&upstream, "first_byte_timeout = \"300ms\"\nidle_timeout = \"300ms\"", "");
+    let answer = post(calltap.address, "/v1/chat/completions", "", &chat_body(false));
+    assert_eq!(answer.status, 504);
+    assert_eq!(answer.json()["error"]["code"], "calltap_upstream_timeout");
+    let answer = post(calltap.address, "/v1/chat/completions", "", &chat_body(true));
+    assert!(answer.status == 200 && !answer.whole);
+    calltap.wait_calls("outcome:upstream_timeout", 2);
+}
+
+#[test]
+fn an_early_error_reaches_a_client_that_still_sends() {
+    let upstream =
+        Upstream::start(|_| crate::harness::json_answer(401, "{\"error\":{\"message\":\"no\"}}"));
+    let calltap = Calltap::start(&upstream);
+    let answer = post(
+        calltap.address,
+        "/v1/files",
+        "content-type: application/octet-stream\r\n",
+        &"x".repeat(1 << 20),
+    );
+    assert_eq!(answer.status, 401);
+    assert_eq!(calltap.only_record()["outcome"], "provider_error");
+}
+
+#[test]
+fn ambiguous_framing_never_goes_upstream() {
+    let upstream = Upstream::start(|_| crate::harness::json_answer(200, "{}"));
+    let calltap = Calltap::start(&upstream);
+    for head in [
+        "content-length: 5\r\ncontent-length: 6\r\n",
+        "content-length: +5\r\n",
+        "content-length: 0x5\r\n",
+        "transfer-encoding: xchunked\r\n",
+        "transfer-encoding : chunked\r\n",
+    ] {
+        let mut connection = Connection::open(calltap.address);
+        connection.send(format!("POST /v1/x HTTP/1.1\r\nhost: x\r\n{head}\r\n0\r\n\r\nGET /v1/smuggled HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes());
+        let answer = connection.answer("POST");
+        assert!(answer.is_none_or(|answer| answer.status == 400), "{head}");
+    }
+    let lines: Vec<String> = upstream.requests().into_iter().map(|request| request.line).collect();
+    assert!(lines.is_empty(), "{lines:?}");
+}

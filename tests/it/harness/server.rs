@@ -1,0 +1,221 @@
+//! The binary, started for one test.
+
+use super::Upstream;
+use serde_json::Value;
+use std::{
+    fs::File,
+    io::Read,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// Longest wait for anything that must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running calltap.
+pub struct Calltap {
+    /// Where it takes calls.
+    pub address: SocketAddr,
+    child: Child,
+    home: TempDir,
+    config: PathBuf,
+}
+
+/// A port that nobody used a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Calltap {
+    /// Starts one before `upstream`.
+    pub fn start(upstream: &Upstream) -> Self {
+        Self::with(upstream, "", "")
+    }
+
+    /// Starts one with more keys for `[upstreams.openai]`, and more sections.
+    pub fn with(upstream: &Upstream, upstream_keys: &str, sections: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let config = home.path().join("calltap.toml");
+        let port = free_port();
+        let text = format!(
+            "[upstreams.openai]\nbase_url = \"{}\"\n{upstream_keys}\n{sections}\n",
+            upstream.url()
+        );
+        std::fs::write(&config, text).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let child = spawn(&config, home.path(), address);
+        let mut calltap = Self { address, child, home, config };
+        calltap.wait_ready();
+        calltap
+    }
+
+    /// A command of the binary over this one's store and configuration.
+    pub fn command(&self) -> Command {
+        command(&self.config, self.home.path(), self.address)
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.home.path().join("log")).unwrap()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn wait_ready(&mut self) {
+        let until = Instant::now() + PATIENCE;
+        while !super::fetch(self.address, "/readyz").is_some_and(|answer| answer.status == 200) {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("calltap ended with {status}:\n{}", self.log());
+            }
+            assert!(Instant::now() < until, "not ready:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Kills it without warning.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Sends a signal by name (`TERM`, `HUP`).
+    pub fn signal(&self, name: &str) {
+        let status =
+            Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "still running:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Starts it again on the same store.
+    pub fn restart(&mut self) {
+        self.child = spawn(&self.config, self.home.path(), self.address);
+        self.wait_ready();
+    }
+
+    /// Rows of the API that match, newest first.
+    pub fn calls(&self, query: &str) -> Vec<Value> {
+        let mut items = Vec::new();
+        let mut after = String::new();
+        loop {
+            let query = query.replace(' ', "+");
+            let path = format!("/api/v1/calls?limit=1000&q={query}{after}");
+            let answer = super::fetch(self.address, &path).expect("the API answers");
+            assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+            let page: Value = serde_json::from_slice(&answer.body).unwrap();
+            items.extend(page["items"].as_array().unwrap().iter().cloned());
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => return items,
+            }
+        }
+    }
+
+    /// Rows that match, once there are `count` of them.
+    pub fn wait_calls(&self, query: &str, count: usize) -> Vec<Value> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let calls = self.calls(query);
+            if calls.len() >= count {
+                assert_eq!(calls.len(), count, "more records than calls: {calls:#?}");
+                return calls;
+            }
+            assert!(Instant::now() < until, "{} of {count} records:\n{}", calls.len(), self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The only call, in full.
+    pub fn only_record(&self) -> Value {
+        let row = self.wait_calls("", 1).remove(0);
+        self.record(row["id"].as_str().unwrap())
+    }
+
+    /// One call in full.
+    pub fn record(&self, id: &str) -> Value {
+        let answer = super::fetch(self.address, &format!("/api/v1/calls/{id}")).unwrap();
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// Open descriptors.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// Resident memory, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Every byte below the data directory and in the log.
+    pub fn every_byte(&self) -> Vec<u8> {
+        let mut all = self.log().into_bytes();
+        let mut folders = vec![self.data_dir()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if let Ok(mut file) = File::open(&path) {
+                    file.read_to_end(&mut all).unwrap();
+                }
+            }
+        }
+        all
+    }
+}
+
+impl Drop for Calltap {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        if std::thread::panicking() {
+            println!("calltap's log:\n{}", self.log());
+        }
+    }
+}
+
+fn command(config: &Path, home: &Path, address: SocketAddr) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_calltap"));
+    command
+        .env_clear()
+        .env("HOME", home)
+        .env("CALLTAP_CONFIG", config)
+        .env("CALLTAP_DATA_DIR", home.join("data"))
+        .env("CALLTAP_SERVER__LISTEN", address.to_string())
+        .stdin(Stdio::null());
+    command
+}
+
+fn spawn(config: &Path, home: &Path, address: SocketAddr) -> Child {
+    let log = File::options().create(true).append(true).open(home.join("log")).unwrap();
+    command(config, home, address).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+}
