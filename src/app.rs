@@ -238,26 +238,20 @@ impl App {
         router: Option<axum::Router>,
     ) -> impl Fn(Request<Incoming>) -> Answer + Clone + Send + 'static {
         let (proxy, config) = (Arc::clone(&self.proxy), Arc::clone(&self.config));
-        move |request| {
-            let (proxy, config, router) = (Arc::clone(&proxy), Arc::clone(&config), router.clone());
-            Box::pin(async move {
-                match router {
-                    Some(router) if api::is_reserved(request.uri().path()) => {
-                        call_router(router, request).await
-                    }
-                    _ => {
-                        let doors = doors(&config.load());
-                        let foreign = api::foreign_origin(request.headers(), &doors);
-                        let refusal = foreign.then(|| {
-                            ProxyError::forbidden(
-                                "the call comes from a web page of another origin; \
-                                 name it in server.allowed_origins to allow it",
-                            )
-                        });
-                        proxy.forward(request, refusal).await
-                    }
-                }
-            })
+        move |request: Request<Incoming>| match &router {
+            Some(router) if api::is_reserved(request.uri().path()) => {
+                Box::pin(call_router(router.clone(), request))
+            }
+            _ => {
+                let foreign = api::foreign_origin(request.headers(), &doors(&config.load()));
+                let refusal = foreign.then(|| {
+                    ProxyError::forbidden(
+                        "the call comes from a web page of another origin; \
+                         name it in server.allowed_origins to allow it",
+                    )
+                });
+                Box::pin(proxy.forward(request, refusal))
+            }
         }
     }
 

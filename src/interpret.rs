@@ -292,7 +292,9 @@ fn error(exchange: &Exchange, meaning: &Meaning, outcome: Outcome) -> Option<Cal
         End::ConnectFailed(why) => own("upstream", "connect_failed", why),
         End::UpstreamTimeout(why) => own("upstream", "timeout", why),
         End::UpstreamBroke(why) if outcome == Outcome::UpstreamTruncated => {
-            meaning.error.clone().or_else(|| own("upstream", "broke_off", why))
+            // Without a byte of an answer, the status is calltap's own.
+            let said = meaning.error.clone().filter(|_| exchange.response.total > 0);
+            said.or_else(|| own("upstream", "broke_off", why))
         }
         End::Interrupted => own("calltap", "interrupted", "calltap was stopped during the call"),
         _ => match outcome {

@@ -11,7 +11,6 @@ use serde_json::Value;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
     /// Query, such as: model:gpt-4o* status:error cost:>0.05 "exact words"
-    #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
     query: Vec<String>,
     /// Most calls to show
     #[arg(long, env = "CALLTAP_LIMIT", default_value_t = 100)]

@@ -91,7 +91,7 @@ enum Command {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::try_parse_from(std::env::args_os().map(negated_term)) {
         Ok(arguments) => arguments,
         Err(error) => {
             error.print().ok();
@@ -109,6 +109,15 @@ pub fn main() -> ExitCode {
             stop.exit.into()
         }
     }
+}
+
+/// `-status:error` is a term of a query, not a flag: a space before it keeps it from being taken for
+/// one.
+fn negated_term(argument: std::ffi::OsString) -> std::ffi::OsString {
+    let is_term = argument.to_str().is_some_and(|text| {
+        text.starts_with('-') && !text.starts_with("--") && text.contains([':', '"', '('])
+    });
+    if is_term { [" ".into(), argument].into_iter().collect() } else { argument }
 }
 
 fn run(arguments: Arguments) -> Result<Exit, Stop> {

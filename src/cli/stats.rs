@@ -15,7 +15,6 @@ pub struct Arguments {
     #[arg(long, env = "CALLTAP_BY", default_value = "model")]
     by: GroupBy,
     /// Query, such as: since:24h env:prod
-    #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
     query: Vec<String>,
 }
 

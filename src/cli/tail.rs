@@ -18,7 +18,6 @@ const POLL: Duration = Duration::from_millis(300);
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
     /// Query, such as: model:gpt-4o* status:error
-    #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
     query: Vec<String>,
     /// Address of the running calltap
     #[arg(long, env = "CALLTAP_URL", value_name = "URL")]

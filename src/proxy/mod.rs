@@ -190,12 +190,13 @@ impl Proxy {
 
     /// One call, from its head to its answer. The answer's body goes on by itself.
     ///
-    /// `refusal` is a reason, found before, not to forward the call.
-    pub async fn forward(
-        &self,
+    /// `refusal` is a reason, found before, not to forward the call. The call is under watch when
+    /// this returns, before the future is ever polled: a client may vanish in between.
+    pub fn forward(
+        self: &Arc<Self>,
         request: Request<Incoming>,
         refusal: Option<ProxyError>,
-    ) -> Response<Body> {
+    ) -> impl Future<Output = Response<Body>> + Send + use<> {
         let started = Instant::now();
         let settings = self.settings.load_full();
         let (mut parts, body) = request.into_parts();
@@ -222,13 +223,16 @@ impl Proxy {
         let refusal = refusal.or_else(|| self.cannot_promise(strict, full));
 
         // 3. Doors, route, request, upstream, answer.
-        let answered = match refusal {
-            Some(error) => Err(error.into()),
-            None => self.exchange(&settings, &mut call, parts, body).await,
-        };
-        match answered {
-            Ok(response) => response,
-            Err(failure) => call.fail(failure).await,
+        let proxy = Arc::clone(self);
+        async move {
+            let answered = match refusal {
+                Some(error) => Err(error.into()),
+                None => proxy.exchange(&settings, &mut call, parts, body).await,
+            };
+            match answered {
+                Ok(response) => response,
+                Err(failure) => call.fail(failure).await,
+            }
         }
     }
 

@@ -15,11 +15,18 @@ use http::{
 };
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use std::{io, sync::Arc, time::Instant};
+use std::{
+    io,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes read at once in each direction.
 const BUFFER_BYTES: usize = 16 * 1024;
+/// How long one side may go on after the other has ended.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The client's wish to turn its connection into a websocket, taken out of the request's parts.
 pub(super) fn take_upgrade(parts: &mut Parts) -> Option<OnUpgrade> {
@@ -107,13 +114,29 @@ async fn join(
         capture.response(&piece, Instant::now());
         capture.delivered(piece.len());
     });
-    // Each side closes in its own time; an error on either ends both.
-    let ended = tokio::try_join!(up, down);
-    let end = match ended {
-        Ok(_) => End::Complete,
+    let ended = first_end(up, down).await;
+    capture.seal(match ended {
+        Ok(()) => End::Complete,
         Err(error) => End::UpstreamBroke(error.to_string()),
-    };
-    capture.seal(end);
+    });
+}
+
+/// A websocket is over once either side ends; the other is given a moment to say so too.
+async fn first_end(
+    up: impl Future<Output = io::Result<()>>,
+    down: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
+    let (mut up, mut down) = (pin!(up), pin!(down));
+    tokio::select! {
+        ended = &mut up => {
+            tokio::time::timeout(FAREWELL, down).await.ok();
+            ended
+        }
+        ended = &mut down => {
+            tokio::time::timeout(FAREWELL, up).await.ok();
+            ended
+        }
+    }
 }
 
 async fn copy(

@@ -41,7 +41,9 @@ fn a_client_may_vanish_at_any_byte() {
             })
         })
         .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     let calls = calltap.wait_calls("", cuts + 1);
     for call in &calls {
         let outcome = call["outcome"].as_str().unwrap();

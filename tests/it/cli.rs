@@ -37,6 +37,7 @@ fn reading_commands_work_beside_a_server_and_without() {
         assert_eq!(run(&["store", "verify"]).0, 0);
         assert!(run(&["store", "info"]).1.contains("calls    1"));
         assert_eq!(run(&["logs", "session:none", "--exit-code"]).0, 1);
+        assert_eq!(run(&["logs", "session:s1", "-outcome:completed", "--exit-code"]).0, 1);
         assert_eq!(run(&["show", "00000000-0000-0000-0000-000000000000"]).0, 1);
         let (code, _, error) = run(&["logs", "modl:x"]);
         assert_eq!(code, 2);

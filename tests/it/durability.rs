@@ -62,7 +62,9 @@ fn kills(durability: &str, before_kill: Duration) {
         let killed = Instant::now();
         calltap.kill();
         load.stop.store(true, Ordering::Relaxed);
-        load.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in load.threads {
+            thread.join().unwrap();
+        }
         for (id, at) in load.answered.lock().unwrap().drain(..) {
             answered += 1;
             if killed.saturating_duration_since(at) >= before_kill || before_kill.is_zero() {

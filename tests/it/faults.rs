@@ -22,7 +22,7 @@ fn an_upstream_may_break_off_at_any_byte() {
     let length = whole.len();
     let upstream = Upstream::start(move |request| {
         let at: usize = request.header("x-cut").unwrap().parse().unwrap();
-        let end = if at % 2 == 0 { Step::Rst } else { Step::Fin };
+        let end = if at.is_multiple_of(2) { Step::Rst } else { Step::Fin };
         // A reset right behind the bytes would overtake them.
         vec![Step::Send(whole[..at].to_vec()), Step::Pause(Duration::from_millis(3)), end]
     });
@@ -51,7 +51,9 @@ fn an_upstream_may_break_off_at_any_byte() {
             })
         })
         .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
     for call in calltap.wait_calls("has:ref", cuts) {
         *outcomes.entry(call["outcome"].as_str().unwrap().to_owned()).or_default() += 1;

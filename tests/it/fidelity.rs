@@ -132,7 +132,9 @@ fn exchanges_equal_a_direct_connection() {
             })
         })
         .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     let sorted = |upstream: &Upstream| {
         let mut requests: Vec<_> = upstream.requests().iter().map(comparable).collect();
         requests.sort();

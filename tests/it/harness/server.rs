@@ -79,7 +79,7 @@ impl Calltap {
 
     fn wait_ready(&mut self) {
         let until = Instant::now() + PATIENCE;
-        while !super::fetch(self.address, "/readyz").is_some_and(|answer| answer.status == 200) {
+        while super::fetch(self.address, "/readyz").is_none_or(|answer| answer.status != 200) {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("calltap ended with {status}:\n{}", self.log());
             }

@@ -137,7 +137,7 @@ fn serve(stream: TcpStream, requests: &Mutex<Vec<Request>>, script: &Script) {
                 }
                 Step::Rst => return reset(writer),
                 Step::Stall => {
-                    reader.get_ref().set_read_timeout(Some(Duration::from_secs(60))).ok();
+                    reader.get_ref().set_read_timeout(Some(Duration::from_mins(1))).ok();
                     let mut byte = [0];
                     while reader.read(&mut byte).is_ok_and(|len| len > 0) {}
                     return;
