@@ -1,28 +1,286 @@
-//! Counters and histograms of the process (SPEC §10).
+//! Counters and histograms of the process (SPEC §10, names of `ux.md` §10.2).
+//!
+//! No label comes from a caller: endpoints and upstreams are configured or built in, models are
+//! limited in number.
 
-use crate::model::Record;
+use crate::model::{CostStatus, Outcome, Record, Timestamp};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Mutex, atomic::AtomicU64},
+};
+
+/// Most (provider, model) pairs that get a label of their own; later ones are `other`.
+const MODELS_MAX: usize = 100;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Calls {
+    endpoint: String,
+    upstream: String,
+    status_class: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Priced {
+    provider: String,
+    model: String,
+}
 
 /// Every metric.
-#[derive(Debug, Default)]
-pub struct Metrics;
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Calls, Counter>,
+    duration: Histogram,
+    time_to_first_token: Histogram,
+    time_per_output_token: Histogram,
+    overhead: Histogram,
+    tokens: Family<Kind, Counter>,
+    cost: Counter<f64, AtomicU64>,
+    inflight: Gauge,
+    capture_dropped: Family<Reason, Counter>,
+    metadata_refused: Counter,
+    unpriced: Family<Priced, Counter>,
+    models: Mutex<HashSet<(String, String)>>,
+    reload_ok: Gauge,
+    reload_at: Gauge,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let seconds = || Histogram::new(exponential_buckets(0.01, 2.0, 14));
+        let fine = || Histogram::new(exponential_buckets(0.000_05, 2.0, 14));
+        let mut metrics = Self {
+            registry: Registry::with_prefix("calltap"),
+            requests: Family::default(),
+            duration: seconds(),
+            time_to_first_token: seconds(),
+            time_per_output_token: fine(),
+            overhead: fine(),
+            tokens: Family::default(),
+            cost: Counter::default(),
+            inflight: Gauge::default(),
+            capture_dropped: Family::default(),
+            metadata_refused: Counter::default(),
+            unpriced: Family::default(),
+            models: Mutex::default(),
+            reload_ok: Gauge::default(),
+            reload_at: Gauge::default(),
+        };
+        metrics.register();
+        metrics.config_reloaded(true);
+        metrics
+    }
+}
 
 impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("requests", "Calls that ended", self.requests.clone());
+        for (name, help, histogram) in [
+            ("request_duration", "Request head to the end of the call", &self.duration),
+            (
+                "time_to_first_token",
+                "Request head to the first output event",
+                &self.time_to_first_token,
+            ),
+            ("time_per_output_token", "Mean over a stream", &self.time_per_output_token),
+            ("overhead", "calltap's own time in a call", &self.overhead),
+        ] {
+            registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+        }
+        registry.register("tokens", "Tokens as providers count them", self.tokens.clone());
+        registry.register("cost_usd", "Known cost of calls", self.cost.clone());
+        registry.register("inflight_requests", "Calls that are running", self.inflight.clone());
+        let help = "Calls that were not recorded, or not in full";
+        registry.register("capture_dropped", help, self.capture_dropped.clone());
+        let help = "Calls with metadata that was refused";
+        registry.register("metadata_refused", help, self.metadata_refused.clone());
+        registry.register("unpriced_calls", "Calls without a known price", self.unpriced.clone());
+        let help = "Whether the configuration in force is the newest";
+        registry.register("config_last_reload_successful", help, self.reload_ok.clone());
+        let name = "config_last_reload_success_timestamp";
+        let help = "When the configuration was last read";
+        registry.register_with_unit(name, help, Unit::Seconds, self.reload_at.clone());
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The program", build);
+    }
+
     /// A call was accepted.
-    pub fn call_started(&self) {}
+    pub fn call_started(&self) {
+        self.inflight.inc();
+    }
+
     /// A call ended (recorded or not).
-    pub fn call_ended(&self) {}
-    /// A record was made.
-    pub fn recorded(&self, _record: &Record) {}
+    pub fn call_ended(&self) {
+        self.inflight.dec();
+    }
+
+    /// A record was made. Runs off the request path.
+    pub fn recorded(&self, record: &Record) {
+        self.requests
+            .get_or_create(&Calls {
+                endpoint: record.endpoint.as_str().to_owned(),
+                upstream: record.upstream.clone(),
+                status_class: class(record.status),
+                outcome: record.outcome.as_str(),
+            })
+            .inc();
+        let timing = &record.timing;
+        self.duration.observe(timing.latency_ms / 1000.0);
+        self.overhead.observe(timing.overhead_ms / 1000.0);
+        if let Some(ttft) = timing.ttft_ms {
+            self.time_to_first_token.observe(ttft / 1000.0);
+        }
+        if let Some(speed) = timing.output_tokens_per_second.filter(|speed| *speed > 0.0) {
+            self.time_per_output_token.observe(1.0 / speed);
+        }
+        let usage = &record.usage;
+        for (kind, count) in [
+            ("input", usage.input),
+            ("output", usage.output),
+            ("cache_read", usage.input_cached),
+            ("reasoning", usage.output_reasoning),
+        ] {
+            if let Some(count) = count.filter(|count| *count > 0) {
+                self.tokens.get_or_create(&Kind { kind }).inc_by(count);
+            }
+        }
+        if let Some(total) =
+            record.cost.total.as_deref().and_then(|total| total.parse::<f64>().ok())
+        {
+            self.cost.inc_by(total);
+        }
+        if record.cost.status == CostStatus::Unpriced && record.outcome == Outcome::Completed {
+            self.unpriced.get_or_create(&self.priced_label(record)).inc();
+        }
+    }
+
+    /// Models are named by providers and callers: only so many get a label of their own.
+    fn priced_label(&self, record: &Record) -> Priced {
+        let model = record.model.served.as_ref().or(record.model.requested.as_ref());
+        let model: String = model.map(|model| model.chars().take(80).collect()).unwrap_or_default();
+        let pair = (record.provider.clone(), model);
+        let known = self.models.lock().is_ok_and(|mut models| {
+            models.contains(&pair) || (models.len() < MODELS_MAX && models.insert(pair.clone()))
+        });
+        let (provider, model) = if known { pair } else { (pair.0, "other".to_owned()) };
+        Priced { provider, model }
+    }
+
     /// A call was not recorded, or not in full.
-    pub fn capture_dropped(&self, _reason: &'static str) {}
+    pub fn capture_dropped(&self, reason: &'static str) {
+        self.capture_dropped.get_or_create(&Reason { reason }).inc();
+    }
+
     /// Metadata of a call was refused.
-    pub fn metadata_refused(&self) {}
-    /// A group commit took so long.
-    pub fn store_write(&self, _took: std::time::Duration) {}
+    pub fn metadata_refused(&self) {
+        self.metadata_refused.inc();
+    }
+
     /// The configuration was reloaded, or was not.
-    pub fn config_reloaded(&self, _ok: bool) {}
-    /// The exposition format.
+    pub fn config_reloaded(&self, ok: bool) {
+        self.reload_ok.set(i64::from(ok));
+        if ok {
+            self.reload_at.set(Timestamp::now().0 / 1_000_000);
+        }
+    }
+
+    /// The `OpenMetrics` text format.
     pub fn render(&self) -> String {
-        String::new()
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        encode(&mut text, &self.registry).ok();
+        text
+    }
+}
+
+fn class(status: Option<u16>) -> &'static str {
+    match status.map(|status| status / 100) {
+        Some(1) => "1xx",
+        Some(2) => "2xx",
+        Some(3) => "3xx",
+        Some(4) => "4xx",
+        Some(5) => "5xx",
+        _ => "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Head;
+
+    fn record(model: &str) -> Record {
+        let mut record = crate::interpret::begun(&Head::default());
+        record.outcome = Outcome::Completed;
+        record.status = Some(200);
+        record.provider = "openai".into();
+        record.model.served = Some(model.into());
+        record.usage.input = Some(10);
+        record.timing.ttft_ms = Some(400.0);
+        record.cost.total = Some("0.25".into());
+        record
+    }
+
+    #[test]
+    fn names_and_values() {
+        let metrics = Metrics::default();
+        metrics.call_started();
+        metrics.recorded(&record("m"));
+        metrics.capture_dropped("recorder_full");
+        let text = metrics.render();
+        for line in [
+            "calltap_requests_total{endpoint=\"\",upstream=\"\",status_class=\"2xx\",outcome=\"completed\"} 1",
+            "calltap_tokens_total{kind=\"input\"} 10",
+            "calltap_cost_usd_total 0.25",
+            "calltap_inflight_requests 1",
+            "calltap_time_to_first_token_seconds_count 1",
+            "calltap_capture_dropped_total{reason=\"recorder_full\"} 1",
+            "calltap_config_last_reload_successful 1",
+            "calltap_build_info{version=\"0.1.0\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} in:\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn labels_do_not_grow_without_end() {
+        let metrics = Metrics::default();
+        for at in 0..1000 {
+            let mut record = record(&format!("model-{at}"));
+            record.cost.status = CostStatus::Unpriced;
+            metrics.recorded(&record);
+        }
+        let lines = metrics.render().matches("calltap_unpriced_calls_total{").count();
+        assert_eq!(lines, MODELS_MAX + 1);
     }
 }

@@ -85,6 +85,11 @@ impl Capture {
         Self { started, shared: Arc::clone(shared), open: Some(Box::new(open)) }
     }
 
+    /// Metadata of the call was refused.
+    pub fn metadata_refused(&self) {
+        self.shared.metrics.metadata_refused();
+    }
+
     /// What is known of the request; tells the recorder that the call runs.
     pub fn dispatched(&mut self, head: Head) {
         let Some(open) = &mut self.open else { return };

@@ -444,6 +444,9 @@ impl Call {
         {
             self.labels.read_member(value);
         }
+        if !self.labels.warnings.is_empty() {
+            self.capture.metadata_refused();
+        }
         if self.labels.log == Some(Log::Off) {
             self.capture.forget();
         }

@@ -1,0 +1,54 @@
+# make run    builds calltap and starts it
+# make test   installs what the tests need in the tree, runs all of them
+# make check  formatting, lints and documentation, with warnings as errors
+# make bench  the rig of ../shared/bench, beside the bare floor and nginx where they are
+
+CLIENTS := tests/clients
+VENV := $(CLIENTS)/.venv
+RIG := ../shared/bench
+
+.PHONY: run test check bench clean rust-test client-test
+
+run:
+	cargo build --release
+	./target/release/calltap
+
+test: rust-test client-test
+
+rust-test:
+	@if cargo nextest --version >/dev/null 2>&1; then cargo nextest run; else cargo test; fi
+
+client-test: $(VENV)/.installed $(CLIENTS)/node_modules/.installed
+	cargo build
+	$(VENV)/bin/python -m pytest -q $(CLIENTS)
+	cd $(CLIENTS) && node --test
+
+$(VENV)/.installed: $(CLIENTS)/requirements.txt
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $(CLIENTS)/requirements.txt
+	touch $@
+
+$(CLIENTS)/node_modules/.installed: $(CLIENTS)/package-lock.json
+	cd $(CLIENTS) && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
+check:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; else echo "cargo-deny is not installed: licences and advisories not checked"; fi
+
+bench:
+	@test -d $(RIG) || { echo "the rig is not here: $(RIG)"; exit 1; }
+	cargo build --release
+	rm -rf target/bench && mkdir -p target/bench && cp -r $(RIG)/. target/bench && chmod -R u+w target/bench
+	cd target/bench && cargo build --release
+	printf '[server]\nlisten = "127.0.0.1:9300"\n[upstreams.openai]\nbase_url = "http://127.0.0.1:9000/v1"\n[log]\nlevel = "warn"\n' > target/bench/calltap.toml
+	cd target/bench && rm -rf data && ./run.py one --name calltap \
+	  --cmd '$(CURDIR)/target/release/calltap --config calltap.toml --data-dir data' \
+	  --url http://127.0.0.1:9300 --rounds 3 --out calltap.jsonl
+	cd target/bench && ./run.py report calltap.jsonl
+
+clean:
+	cargo clean
+	rm -rf $(VENV) $(CLIENTS)/node_modules

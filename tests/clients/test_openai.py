@@ -1,0 +1,198 @@
+"""The official Python library drives calltap: what it returned, and what was recorded."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+import uuid
+
+import openai
+import pytest
+
+from provider import WORDS
+from start import Running
+
+TEXT = "".join(WORDS)
+SERVED = "gpt-4o-mini-2024-07-18"
+ASK = [{"role": "user", "content": "Do whales sing? 🐋"}]
+
+
+@pytest.fixture(scope="session")
+def calltap():
+    running = Running()
+    yield running
+    running.stop()
+
+
+class Call:
+    """A session of its own, to find what was recorded under it."""
+
+    def __init__(self, calltap):
+        self.session = uuid.uuid4().hex
+        self.url = calltap.url
+        self.client = openai.OpenAI(
+            base_url=f"{calltap.url}/v1", api_key="sk-test-key", max_retries=0,
+            default_headers={"x-calltap-session": self.session, "x-calltap-prompt": "greet"})
+
+    def records(self, count=1):
+        deadline = time.monotonic() + 10
+        query = urllib.parse.urlencode({"q": f"session:{self.session}", "limit": 1000})
+        while True:
+            rows = json.load(urllib.request.urlopen(f"{self.url}/api/v1/calls?{query}"))["items"]
+            if len(rows) >= count:
+                assert len(rows) == count
+                return [json.load(urllib.request.urlopen(f"{self.url}/api/v1/calls/{row['id']}")) for row in rows]
+            assert time.monotonic() < deadline, rows
+            time.sleep(0.02)
+
+    def record(self):
+        return self.records()[0]
+
+
+@pytest.fixture
+def call(calltap):
+    return Call(calltap)
+
+
+def test_plain(call):
+    raw = call.client.chat.completions.with_raw_response.create(model="gpt-4o-mini", messages=ASK, temperature=0.5)
+    answer = raw.parse()
+    assert answer.choices[0].message.content == TEXT
+    record = call.record()
+    assert record["id"] == raw.headers["x-calltap-id"]
+    assert record["model"] == {"requested": "gpt-4o-mini", "served": SERVED}
+    assert (record["usage"]["input"], record["usage"]["output"]) == (9, len(WORDS))
+    assert record["outcome"] == "completed" and record["finish_reasons"] == ["stop"]
+    assert record["tags"]["prompt"] == "greet" and record["tags"]["user_query"] == ASK[0]["content"]
+    assert record["client"]["sdk"] == "openai-python" and record["client"]["retry"] == 0
+    assert record["client"]["key"].startswith("fp_")
+    assert record["parameters"]["temperature"] == 0.5
+    assert record["response"]["choices"][0]["message"]["content"] == TEXT
+    assert record["cost"]["status"] in ("priced", "unpriced")
+
+
+def test_stream_sees_no_usage_and_the_record_has_it(call):
+    chunks = list(call.client.chat.completions.create(model="gpt-4o-mini", messages=ASK, stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == TEXT
+    assert all(chunk.choices and chunk.usage is None for chunk in chunks)
+    record = call.record()
+    assert record["stream"] and record["usage"]["output"] == len(WORDS)
+    assert record["response"]["choices"][0]["message"]["content"] == TEXT
+    assert record["timing"]["ttft_ms"] is not None
+
+
+def test_stream_with_usage_asked_for(call):
+    chunks = list(call.client.chat.completions.create(
+        model="gpt-4o-mini", messages=ASK, stream=True, stream_options={"include_usage": True}))
+    assert chunks[-1].usage.completion_tokens == len(WORDS) and chunks[-1].choices == []
+    assert call.record()["usage"]["source"] == "provider"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_tools(call, stream):
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+    answer = call.client.chat.completions.create(model="gpt-4o-mini", messages=ASK, tools=tools, stream=stream)
+    if stream:
+        arguments = "".join(
+            tool.function.arguments or "" for chunk in answer if chunk.choices
+            for tool in chunk.choices[0].delta.tool_calls or [])
+    else:
+        arguments = answer.choices[0].message.tool_calls[0].function.arguments
+    assert json.loads(arguments) == {"city": "Köln"}
+    record = call.record()
+    recorded = record["response"]["choices"][0]["message"]["tool_calls"][0]
+    assert json.loads(recorded["function"]["arguments"]) == {"city": "Köln"} and recorded["id"] == "call_1"
+    assert record["finish_reasons"] == ["tool_calls"]
+
+
+def test_cancelled_stream(call):
+    with call.client.chat.completions.create(model="slow", messages=ASK, stream=True) as stream:
+        for at, _ in enumerate(stream):
+            if at == 3:
+                break
+    record = call.record()
+    assert record["outcome"] == "client_aborted"
+    assert record["response"]["choices"][0]["message"]["content"].startswith(WORDS[0])
+
+
+@pytest.mark.parametrize("status,kind,code", [
+    (400, openai.BadRequestError, "bad"),
+    (404, openai.NotFoundError, "model_not_found"),
+    (429, openai.RateLimitError, "rate_limit_exceeded"),
+])
+def test_errors_pass_unchanged(call, status, kind, code):
+    with pytest.raises(kind) as caught:
+        call.client.chat.completions.create(model=f"error-{status}", messages=ASK)
+    assert caught.value.code == code and caught.value.request_id == "req_1"
+    record = call.record()
+    assert record["outcome"] == "provider_error" and record["status"] == status
+    assert record["error"]["source"] == "provider" and record["error"]["code"] == code
+
+
+def test_retries_are_each_recorded(call):
+    with pytest.raises(openai.RateLimitError):
+        call.client.with_options(max_retries=2).chat.completions.create(model="error-429", messages=ASK)
+    assert sorted(record["client"]["retry"] for record in call.records(3)) == [0, 1, 2]
+
+
+def test_own_errors_are_told_apart(call):
+    client = call.client.with_options(base_url=f"{call.url}/nosuch/v1")
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.chat.completions.create(model="gpt-4o-mini", messages=ASK)
+    assert caught.value.code == "calltap_unknown_upstream"
+    assert call.record()["outcome"] == "refused"
+
+
+def test_embeddings(call):
+    answer = call.client.embeddings.create(model="text-embedding-3-small", input="whale", encoding_format="float")
+    assert answer.data[0].embedding == [0.25, -1.5]
+    record = call.record()
+    assert record["endpoint"] == "embeddings" and record["usage"]["input"] == 5
+
+
+def test_a_large_body(call):
+    messages = [{"role": "user", "content": "é🐋 " * 200_000}]
+    assert call.client.chat.completions.create(model="gpt-4o-mini", messages=messages).id == "c1"
+    record = call.record()
+    assert record["bytes"]["request"] > 1 << 20 and record["request"]["messages"] == messages
+
+
+def test_metadata_in_the_body(call):
+    call.client.chat.completions.create(model="gpt-4o-mini", messages=ASK, extra_body={
+        "calltap": {"prompt_version": "3", "context": {"documents": ["x" * 50_000]}, "metadata": {"Plan": "pro"}}})
+    record = call.record()
+    assert record["tags"]["prompt_version"] == "3" and record["tags"]["metadata"] == {"plan": "pro"}
+    assert len(record["tags"]["context"]["documents"][0]) == 50_000
+    assert "calltap" not in record["request"]
+
+
+def test_metadata_in_the_path_with_the_environment_only(call):
+    base = f"{call.url}/-/prompt=from-path;session={call.session}/v1"
+    program = ("import openai; print(openai.OpenAI().chat.completions.create("
+               "model='gpt-4o-mini', messages=[{'role': 'user', 'content': 'hi'}]).choices[0].message.content)")
+    environment = os.environ | {"OPENAI_BASE_URL": base, "OPENAI_API_KEY": "sk-env", "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == TEXT
+    assert call.record()["tags"]["prompt"] == "from-path"
+
+
+def test_fifty_at_once(call):
+    async def run():
+        client = openai.AsyncOpenAI(
+            base_url=f"{call.url}/v1", api_key="sk-test", default_headers={"x-calltap-session": call.session})
+
+        async def one(at):
+            if at % 2:
+                stream = await client.chat.completions.create(model="gpt-4o-mini", messages=ASK, stream=True)
+                return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+            answer = await client.chat.completions.create(model="gpt-4o-mini", messages=ASK)
+            return answer.choices[0].message.content
+
+        return await asyncio.gather(*(one(at) for at in range(50)))
+
+    assert asyncio.run(run()) == [TEXT] * 50
+    assert {record["outcome"] for record in call.records(50)} == {"completed"}
