@@ -1,6 +1,6 @@
 //! Clients that leave.
 
-use crate::harness::{Calltap, Connection, Upstream, chat, chat_body, count};
+use crate::harness::{Calltap, Connection, Step, Upstream, chat, chat_body, count};
 use std::{
     collections::BTreeMap,
     net::Shutdown,
@@ -87,7 +87,7 @@ fn the_upstream_call_ends_with_the_client() {
 
 #[test]
 fn draining_reads_the_answer_to_its_end() {
-    let upstream = Upstream::start(chat(40, Duration::from_millis(5)));
+    let upstream = Upstream::start(chat(40, Duration::from_millis(10)));
     let calltap = Calltap::with(&upstream, "on_disconnect = \"drain\"", "");
     let mut connection = Connection::open(calltap.address);
     connection.send(&request(&chat_body(true)));
@@ -96,7 +96,10 @@ fn draining_reads_the_answer_to_its_end() {
     // And one that leaves before the answer begins.
     let mut early = Connection::open(calltap.address);
     early.send(&request(&chat_body(true)));
-    std::thread::sleep(Duration::from_millis(2));
+    let until = Instant::now() + Duration::from_secs(10);
+    while upstream.requests().len() < 2 {
+        assert!(Instant::now() < until, "the call goes upstream");
+    }
     drop(early);
     for call in calltap.wait_calls("", 2) {
         assert_eq!(call["outcome"], "client_aborted");
@@ -112,7 +115,7 @@ fn closing_after_the_terminal_event_is_no_abort() {
             Duration::ZERO,
         );
         steps.pop();
-        steps.push(crate::harness::Step::Stall);
+        steps.push(Step::Stall);
         steps
     });
     let calltap = Calltap::start(&upstream);
@@ -142,4 +145,47 @@ fn a_client_that_leaves_inside_its_request_is_recorded() {
     assert_eq!(record["outcome"], "client_aborted");
     assert_eq!(record["path"], "/v1/chat/completions");
     assert!(upstream.requests().is_empty());
+}
+
+/// A reset says the same as an orderly end, before the answer and in its middle.
+#[test]
+fn a_reset_by_the_client_is_an_abort() {
+    let upstream = Upstream::start(chat(10_000, Duration::from_millis(5)));
+    let calltap = Calltap::start(&upstream);
+    for (at, bytes) in [0, 1, 700, 3000].into_iter().enumerate() {
+        let mut connection = Connection::open(calltap.address);
+        connection.send(&request(&chat_body(true)));
+        wait(|| upstream.requests().len() == at + 1, "the call goes upstream");
+        assert_eq!(connection.read_some(bytes).len(), bytes);
+        connection.reset();
+        wait(|| upstream.open() == 0, "the upstream call ends");
+    }
+    for call in calltap.wait_calls("", 4) {
+        assert_eq!(call["outcome"], "client_aborted", "{call:#}");
+        assert!(!call["cost"]["status"].is_null(), "{call:#}");
+    }
+}
+
+/// Leaving a plain answer that has not begun ends the upstream call too.
+#[test]
+fn a_client_may_leave_before_a_plain_answer() {
+    let upstream = Upstream::start(|_| vec![Step::Stall]);
+    let calltap = Calltap::start(&upstream);
+    let mut connection = Connection::open(calltap.address);
+    connection.send(&request(&chat_body(false)));
+    wait(|| upstream.requests().len() == 1, "the call goes upstream");
+    drop(connection);
+    wait(|| upstream.open() == 0, "the upstream call ends");
+    let record = calltap.only_record();
+    assert_eq!(record["outcome"], "client_aborted");
+    assert_eq!(record["request"]["messages"][0]["content"], "hi");
+    assert!(record["response"].is_null());
+}
+
+fn wait(done: impl Fn() -> bool, what: &str) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

@@ -59,6 +59,12 @@ impl Connection {
         &self.stream
     }
 
+    /// Ends the connection with a reset.
+    pub fn reset(self) {
+        let socket = socket2::Socket::from(self.stream);
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
     /// Reads exactly `len` bytes, or fewer when the peer ends.
     pub fn read_some(&mut self, len: usize) -> Vec<u8> {
         while self.buffer.len() < len && self.fill() {}

@@ -37,7 +37,18 @@ impl Calltap {
 
     /// Starts one with more keys for `[upstreams.openai]`, and more sections.
     pub fn with(upstream: &Upstream, upstream_keys: &str, sections: &str) -> Self {
+        Self::prepared(upstream, upstream_keys, sections, |_| ())
+    }
+
+    /// The same, once `prepare` has seen the folder that will hold the data directory.
+    pub fn prepared(
+        upstream: &Upstream,
+        upstream_keys: &str,
+        sections: &str,
+        prepare: impl FnOnce(&Path),
+    ) -> Self {
         let home = tempfile::tempdir().unwrap();
+        prepare(home.path());
         let config = home.path().join("calltap.toml");
         let port = free_port();
         let text = format!(
