@@ -23,7 +23,13 @@ fn a_client_may_vanish_at_any_byte() {
     let calltap = Calltap::start(&upstream);
     let mut whole = Connection::open(calltap.address);
     whole.send(&request(&chat_body(true)));
-    let length = whole.answer("POST").unwrap().body.len();
+    let mut wire = Vec::new();
+    while !wire.ends_with(b"\r\n0\r\n\r\n") {
+        let piece = whole.read_some(1);
+        assert!(!piece.is_empty());
+        wire.extend(piece);
+    }
+    let length = wire.len();
     drop(whole);
     calltap.wait_calls("", 1);
     let before = calltap.descriptors();
@@ -36,7 +42,7 @@ fn a_client_may_vanish_at_any_byte() {
                 for at in (thread..cuts).step_by(4) {
                     let mut connection = Connection::open(address);
                     connection.send(&request(&chat_body(true)));
-                    connection.read_some(at * (length + 4000) / cuts);
+                    connection.read_some(at * length / cuts);
                 }
             })
         })
@@ -60,7 +66,10 @@ fn a_client_may_vanish_at_any_byte() {
         assert!(Instant::now() < until, "{} descriptors, {before} before", calltap.descriptors());
         std::thread::sleep(Duration::from_millis(50));
     }
-    println!("{cuts} cuts: {outcomes:?}, {} descriptors, {before} before", calltap.descriptors());
+    println!(
+        "{cuts} cuts of {length} bytes: {outcomes:?}, {} descriptors, {before} before",
+        calltap.descriptors()
+    );
 }
 
 #[test]
@@ -188,4 +197,44 @@ fn wait(done: impl Fn() -> bool, what: &str) {
         assert!(Instant::now() < until, "{what}");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Streams of one HTTP/2 connection that the client resets, and one beside them that it reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_http2_stream_hurts_no_other() {
+    use http_body_util::{BodyExt, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let upstream = Upstream::start(chat(100, Duration::from_millis(10)));
+    let calltap = Calltap::start(&upstream);
+    let stream = tokio::net::TcpStream::connect(calltap.address).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let ask = || {
+        let request =
+            hyper::Request::post(format!("http://{}/v1/chat/completions", calltap.address))
+                .header("content-type", "application/json")
+                .body(Full::new(bytes::Bytes::from(chat_body(true))))
+                .unwrap();
+        sender.clone().send_request(request)
+    };
+    let kept = ask().await.unwrap();
+    for _ in 0..10 {
+        let mut left = ask().await.unwrap().into_body();
+        left.frame().await.unwrap().unwrap();
+        drop(left);
+    }
+    let body = kept.into_body().collect().await.unwrap().to_bytes();
+    assert!(body.ends_with(b"data: [DONE]\n\n"));
+    tokio::task::spawn_blocking(move || {
+        calltap.wait_calls("", 11);
+        assert_eq!(calltap.calls("outcome:client_aborted").len(), 10);
+        assert_eq!(calltap.calls("outcome:completed").len(), 1);
+        // The reset streams are gone upstream too; one connection may wait for the next call.
+        wait(|| upstream.open() <= 1, "the upstream calls end");
+    })
+    .await
+    .unwrap();
 }

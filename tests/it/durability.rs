@@ -133,7 +133,17 @@ fn a_stop_lets_streams_finish_and_commits() {
         })
         .collect();
     std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(upstream.requests().len(), 10, "the streams run");
+    let mut kept = Connection::open(calltap.address);
+    let ready = format!("GET /readyz HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    kept.send(ready.as_bytes());
+    assert_eq!(kept.answer("GET").unwrap().status, 200);
     calltap.signal("TERM");
+    std::thread::sleep(Duration::from_millis(200));
+    // Whoever asks while it drains is turned away or told so.
+    assert!(fetch(address, "/readyz").is_none_or(|answer| answer.status == 503));
+    kept.send(ready.as_bytes());
+    assert!(kept.answer("GET").is_none_or(|answer| answer.status == 503));
     for stream in streams {
         let answer = stream.join().unwrap();
         assert!(answer.whole && answer.body.ends_with(b"data: [DONE]\n\n"));
