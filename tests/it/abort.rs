@@ -116,6 +116,24 @@ fn draining_reads_the_answer_to_its_end() {
     }
 }
 
+/// Whoever leaves at about the moment when the answer begins costs the record nothing of it.
+#[test]
+fn draining_misses_no_answer_that_begins_as_the_client_leaves() {
+    let upstream = Upstream::start(chat(20, Duration::ZERO));
+    let calltap = Calltap::with(&upstream, "on_disconnect = \"drain\"", "");
+    let total = 100;
+    for at in 0..total {
+        let mut connection = Connection::open(calltap.address);
+        connection.send(&request(&chat_body(true)));
+        wait(|| upstream.requests().len() > at, "the call goes upstream");
+        std::thread::sleep(Duration::from_micros(at as u64 * 20));
+        drop(connection);
+    }
+    let calls = calltap.wait_calls("", total);
+    let lost: Vec<_> = calls.iter().filter(|call| call["usage"]["output"] != 20).collect();
+    assert!(lost.is_empty(), "{} of {total} lost their answer: {:#}", lost.len(), lost[0]);
+}
+
 #[test]
 fn closing_after_the_terminal_event_is_no_abort() {
     let upstream = Upstream::start(|_| {

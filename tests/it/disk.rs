@@ -75,7 +75,7 @@ fn a_full_disk_stops_no_call() {
         if calltap.calls("").len() + 10 < calls {
             break;
         }
-        assert!(Instant::now() < until, "the disk never was full: {} records", calls);
+        assert!(Instant::now() < until, "the disk never was full: {calls} records");
     }
     std::fs::remove_file(&filler).unwrap();
     for _ in 0..5 {

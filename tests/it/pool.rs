@@ -18,7 +18,7 @@ fn a_closing_pool_never_runs_a_call_twice() {
         let pause = random.lock().unwrap().below(3000);
         if pause < 1500 {
             steps.push(Step::Pause(Duration::from_micros(pause)));
-            steps.push(if pause % 2 == 0 { Step::Fin } else { Step::Rst });
+            steps.push(if pause.is_multiple_of(2) { Step::Fin } else { Step::Rst });
         }
         steps
     });
