@@ -150,9 +150,13 @@ impl Calltap {
 
     /// Rows that match, once there are `count` of them.
     pub fn wait_calls(&self, query: &str, count: usize) -> Vec<Value> {
-        let until = Instant::now() + PATIENCE;
+        let (mut until, mut seen) = (Instant::now() + PATIENCE, 0);
         loop {
             let calls = self.calls(query);
+            if calls.len() > seen {
+                // It goes on, however slowly.
+                (until, seen) = (Instant::now() + PATIENCE, calls.len());
+            }
             if calls.len() >= count {
                 assert_eq!(calls.len(), count, "more records than calls: {calls:#?}");
                 return calls;
