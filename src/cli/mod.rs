@@ -5,6 +5,7 @@ mod configuration;
 mod demo;
 mod export;
 mod out;
+mod pricing;
 mod serve;
 mod show;
 mod stats;
@@ -65,6 +66,9 @@ enum Command {
     Stats(stats::Arguments),
     /// Write stored calls to a file
     Export(export::Arguments),
+    /// What calls cost, and why
+    #[command(subcommand)]
+    Pricing(pricing::Command),
     /// Look after the store
     #[command(subcommand)]
     Store(store::Command),
@@ -130,6 +134,7 @@ fn run(arguments: Arguments) -> Result<Exit, Stop> {
         Command::Show(arguments) => show::run(&common, &arguments),
         Command::Stats(arguments) => stats::run(&common, &arguments),
         Command::Export(arguments) => export::run(&common, &arguments),
+        Command::Pricing(command) => pricing::run(&common, &command),
         Command::Store(command) => store::run(&common, command),
         Command::Config(command) => configuration::run(&common, &command),
         Command::Health { ready, url } => health(&common, ready, url.as_deref()),

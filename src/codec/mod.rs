@@ -4,6 +4,12 @@ mod body;
 mod chat;
 mod chunks;
 mod completions;
+/// Normalised usage and billed tool calls of a provider's own usage object.
+pub fn read_usage(raw: &Value, provider: &str) -> (Option<Usage>, Vec<(String, u64)>) {
+    let mut notes = notes::Notes::default();
+    (usage::read(raw, provider, &mut notes), usage::tools(raw, &mut notes))
+}
+
 #[cfg(test)]
 mod corpus_tests;
 mod embeddings;

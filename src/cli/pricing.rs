@@ -1,0 +1,135 @@
+//! `calltap pricing`: what calls cost, and why.
+
+use super::{
+    Common,
+    out::{self, Exit, Stop},
+};
+use crate::{
+    codec::read_usage,
+    model::{Cost, Timestamp},
+    pricing::{Charge, PriceBook},
+};
+use serde_json::{Value, json};
+use std::{io::BufRead, path::PathBuf};
+
+/// What to ask of the price book.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// The cost of one call, line by line
+    Explain {
+        /// Provider slug
+        #[arg(long, env = "CALLTAP_PROVIDER", default_value = "openai")]
+        provider: String,
+        /// Model as the provider serves it
+        #[arg(long, env = "CALLTAP_MODEL")]
+        model: String,
+        /// Start of the call; now without it
+        #[arg(long, env = "CALLTAP_AT")]
+        at: Option<Timestamp>,
+        /// Served tier
+        #[arg(long, env = "CALLTAP_TIER")]
+        tier: Option<String>,
+        /// The provider's usage object
+        #[arg(
+            long,
+            env = "CALLTAP_USAGE",
+            default_value = r#"{"prompt_tokens":1000000,"completion_tokens":1000000}"#
+        )]
+        usage: String,
+    },
+    /// Reads price files and says what is wrong with them
+    Check {
+        /// Folder of price files
+        dir: PathBuf,
+    },
+    /// Prices case objects, one a line on standard input
+    Grade,
+}
+
+/// Runs one of them.
+///
+/// # Errors
+/// When a price file or a case is wrong.
+pub fn run(common: &Common, command: &Command) -> Result<Exit, Stop> {
+    if let Command::Check { dir } = command {
+        PriceBook::load(Some(dir)).map_err(|why| Stop::new(Exit::Config, why))?;
+        out::line(&format!("{}: ok", dir.display()))?;
+        return Ok(Exit::Ok);
+    }
+    let config = common.load(Vec::new())?.config;
+    let book = PriceBook::load(config.pricing.dir.as_deref())
+        .map_err(|why| Stop::new(Exit::Config, why))?;
+    match command {
+        Command::Explain { provider, model, at, tier, usage } => {
+            let usage: Value = serde_json::from_str(usage)
+                .map_err(|error| Stop::new(Exit::Usage, format!("--usage: {error}")))?;
+            let case = json!({ "provider": provider, "model": model, "service_tier": tier, "usage": usage });
+            let cost = price(&book, &case, at.unwrap_or_else(Timestamp::now));
+            explain(common, &cost)
+        }
+        Command::Grade => {
+            for line in std::io::stdin().lock().lines() {
+                let case: Value = serde_json::from_str(&line?).map_err(|error| {
+                    Stop::new(Exit::Usage, format!("a case is no JSON: {error}"))
+                })?;
+                let at = case["at"].as_str().and_then(|at| at.parse().ok());
+                let cost = price(&book, &case, at.unwrap_or_else(Timestamp::now));
+                out::line(&json!({ "id": case["id"], "total_usd": cost.total }).to_string())?;
+            }
+            Ok(Exit::Ok)
+        }
+        Command::Check { .. } => Ok(Exit::Ok),
+    }
+}
+
+/// The cost of a case object: `provider`, `model`, `usage`, `service_tier`, `tools`.
+fn price(book: &PriceBook, case: &Value, at: Timestamp) -> Cost {
+    let text = |name: &str| case[name].as_str();
+    let provider = text("provider").unwrap_or_default();
+    let (usage, mut tools) = read_usage(&case["usage"], provider);
+    for (name, unit) in [
+        ("web_search_calls", "web_search"),
+        ("file_search_calls", "file_search"),
+        ("code_interpreter_sessions", "code_session"),
+    ] {
+        tools.extend(case["tools"][name].as_u64().map(|count| (unit.to_owned(), count)));
+    }
+    book.price(&Charge {
+        provider,
+        served: text("model"),
+        requested: None,
+        endpoint: text("api").unwrap_or_default(),
+        usage: &usage.unwrap_or_default(),
+        tier: text("service_tier"),
+        tools: &tools,
+        at,
+        host: None,
+    })
+}
+
+fn explain(common: &Common, cost: &Cost) -> Result<Exit, Stop> {
+    let value = serde_json::to_value(cost).map_err(|error| Stop::new(Exit::Failed, error))?;
+    if common.json {
+        out::line(&value.to_string())?;
+        return Ok(Exit::Ok);
+    }
+    let status = value["status"].as_str().unwrap_or_default().to_owned();
+    let entry = cost.price.as_ref();
+    let entry = entry.map(|price| {
+        format!("{} ({} match, {} book {})", price.entry, price.matched, price.layer, price.book)
+    });
+    out::line(&format!("{status}: {}", entry.unwrap_or_else(|| "no price is known".to_owned())))?;
+    for line in &cost.lines {
+        out::line(&format!(
+            "  {:<18} {:>12} × ${:<10} / {:<9} = ${}",
+            line.unit, line.quantity, line.price, line.per, line.amount
+        ))?;
+    }
+    if let Some(total) = &cost.total {
+        out::line(&format!("  {:<18} {:>41} ${total}", "total", "="))?;
+    }
+    for note in &cost.notes {
+        out::line(&format!("  note: {note}"))?;
+    }
+    Ok(if cost.total.is_some() { Exit::Ok } else { Exit::Failed })
+}

@@ -1,0 +1,159 @@
+//! Money as integers.
+//!
+//! A price is held in nano-dollars for a stated quantity (a million tokens, a thousand calls), so that
+//! it stays as the provider printed it; an amount in pico-dollars. Each line is multiplied first and
+//! divided once, rounded half to even (`pricing.md` §6).
+
+/// Decimal places of an amount in dollars: pico-dollars.
+const AMOUNT_PLACES: usize = 12;
+/// Decimal places of a price in dollars: nano-dollars.
+const PRICE_PLACES: usize = 9;
+
+/// A price: nano-dollars for `per` units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Price {
+    /// Nano-dollars.
+    pub nano: u64,
+    /// Units that they buy.
+    pub per: u64,
+}
+
+/// A factor on prices, such as 1.1 for a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Factor {
+    /// Numerator.
+    pub num: u64,
+    /// Denominator.
+    pub den: u64,
+}
+
+impl Factor {
+    /// Nothing changes.
+    pub const ONE: Self = Self { num: 1, den: 1 };
+
+    /// Reads a decimal such as `1.1`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let nano = parse(text, PRICE_PLACES)?;
+        Some(Self { num: u64::try_from(nano).ok()?, den: 1_000_000_000 })
+    }
+}
+
+impl Price {
+    /// Reads a decimal number of dollars for `per` units; at most nine places.
+    pub fn parse(dollars: &str, per: u64) -> Option<Self> {
+        Some(Self { nano: u64::try_from(parse(dollars, PRICE_PLACES)?).ok()?, per })
+    }
+
+    /// What `quantity` units cost, in pico-dollars.
+    pub fn amount(self, quantity: u64, factor: Factor) -> i128 {
+        let wide = |number: u64| i128::from(number);
+        let product = wide(self.nano)
+            .checked_mul(wide(quantity))
+            .and_then(|product| product.checked_mul(1000))
+            .and_then(|product| product.checked_mul(wide(factor.num)));
+        let divisor = wide(self.per.max(1)) * wide(factor.den.max(1));
+        product.map_or(i128::MAX, |product| divide_half_even(product, divisor))
+    }
+
+    /// The price in dollars, as printed.
+    pub fn dollars(self) -> String {
+        print(i128::from(self.nano), PRICE_PLACES)
+    }
+}
+
+/// Both are non-negative.
+fn divide_half_even(number: i128, divisor: i128) -> i128 {
+    let (whole, rest) = (number / divisor, number % divisor);
+    match (rest * 2).cmp(&divisor) {
+        std::cmp::Ordering::Less => whole,
+        std::cmp::Ordering::Greater => whole + 1,
+        std::cmp::Ordering::Equal => whole + whole % 2,
+    }
+}
+
+/// An amount in pico-dollars as a decimal number of dollars, without trailing zeros.
+pub fn dollars(pico: i128) -> String {
+    print(pico, AMOUNT_PLACES)
+}
+
+/// A decimal number of dollars in pico-dollars; what lies beyond twelve places is cut.
+pub fn pico(dollars: &str) -> Option<i128> {
+    let text = dollars.trim();
+    let cut = match text.split_once('.') {
+        Some((whole, fraction)) if fraction.len() > AMOUNT_PLACES => {
+            format!("{whole}.{}", fraction.get(..AMOUNT_PLACES)?)
+        }
+        _ => text.to_owned(),
+    };
+    parse(&cut, AMOUNT_PLACES)
+}
+
+/// A plain decimal number, scaled by 10^`places`; `None` for signs, exponents and more places.
+fn parse(text: &str, places: usize) -> Option<i128> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || fraction.len() > places || !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    let scale = 10_i128.pow(u32::try_from(places).ok()?);
+    let fraction: i128 = format!("{fraction:0<places$}").parse().ok()?;
+    whole.parse::<i128>().ok()?.checked_mul(scale)?.checked_add(fraction)
+}
+
+fn print(number: i128, places: usize) -> String {
+    let scale = 10_u128.pow(u32::try_from(places).unwrap_or(0));
+    let sign = if number < 0 { "-" } else { "" };
+    let number = number.unsigned_abs();
+    let text = format!("{sign}{}.{:0places$}", number / scale, number % scale);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MTOK: u64 = 1_000_000;
+
+    #[test]
+    fn lines_are_exact() {
+        let amount = |price: &str, per, quantity| {
+            dollars(Price::parse(price, per).unwrap().amount(quantity, Factor::ONE))
+        };
+        assert_eq!(amount("0.15", MTOK, 180), "0.000027");
+        assert_eq!(amount("0.025", MTOK, 1), "0.000000025");
+        assert_eq!(amount("1.02", 3600, 7), "0.001983333333");
+        assert_eq!(amount("0.000000001", MTOK, 1), "0");
+        let tenth_more = Factor::parse("1.1").unwrap();
+        assert_eq!(
+            dollars(Price::parse("2.50", MTOK).unwrap().amount(1000, tenth_more)),
+            "0.00275"
+        );
+        assert!(Price::parse("-1", MTOK).is_none() && Price::parse("1e3", MTOK).is_none());
+    }
+
+    #[test]
+    fn halves_go_to_the_even_neighbour() {
+        assert_eq!((divide_half_even(5, 2), divide_half_even(7, 2)), (2, 4));
+    }
+
+    proptest! {
+        #[test]
+        fn amounts_survive_their_text(amount in 0_i128..1_000_000_000_000_000_000_000) {
+            prop_assert_eq!(pico(&dollars(amount)), Some(amount));
+        }
+
+        #[test]
+        fn cost_is_linear_up_to_a_rounding(nano in 0_u64..10_000_000_000, a in 0_u64..10_000_000, b in 0_u64..10_000_000) {
+            let price = Price { nano, per: MTOK };
+            let (one, two) = (price.amount(a, Factor::ONE), price.amount(b, Factor::ONE));
+            prop_assert!((price.amount(a + b, Factor::ONE) - one - two).abs() <= 1);
+        }
+
+        #[test]
+        fn nothing_overflows(nano: u64, per: u64, quantity: u64) {
+            let price = Price { nano, per };
+            prop_assert!(price.amount(quantity, Factor::ONE) >= 0);
+        }
+    }
+}

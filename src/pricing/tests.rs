@@ -1,0 +1,201 @@
+use super::*;
+use crate::{codec::read_usage, model::UsageSource};
+use serde_json::{Value, json};
+
+fn price(model: &str, usage: &Value, tier: Option<&str>, at: &str) -> Cost {
+    let (usage, tools) = read_usage(usage, "openai");
+    PriceBook::default().price(&Charge {
+        provider: "openai",
+        served: Some(model),
+        requested: None,
+        endpoint: "chat.completions",
+        usage: &usage.unwrap_or_default(),
+        tier,
+        tools: &tools,
+        at: at.parse().unwrap(),
+        host: None,
+    })
+}
+
+const NOW: &str = "2026-11-20T12:00:00Z";
+
+#[test]
+fn embedded_files_are_sound() {
+    for (name, text) in EMBEDDED {
+        let provider = format::read(name, text).unwrap();
+        assert!(provider.models.len() > 100, "{name}");
+        for (alias, id) in &provider.aliases {
+            assert!(provider.models.contains_key(id), "{alias}");
+            assert!(!provider.models.contains_key(alias), "{alias} is an id too");
+        }
+    }
+}
+
+#[test]
+fn each_token_is_billed_once() {
+    let usage = json!({"prompt_tokens": 1204, "completion_tokens": 212, "total_tokens": 1416,
+        "prompt_tokens_details": {"cached_tokens": 1024}, "completion_tokens_details": {"reasoning_tokens": 100}});
+    let cost = price("gpt-4o-mini-2024-07-18", &usage, None, NOW);
+    assert_eq!(cost.status, CostStatus::Priced);
+    assert_eq!(cost.input.as_deref(), Some("0.000027"));
+    assert_eq!(cost.cache_read.as_deref(), Some("0.0000768"));
+    assert_eq!(cost.output.as_deref(), Some("0.0001272"));
+    assert_eq!(cost.total.as_deref(), Some("0.000231"));
+    assert_eq!(cost.reasoning.as_deref(), Some("0.00006"), "for information, not added");
+    let found = cost.price.unwrap();
+    assert_eq!((found.matched.as_str(), found.layer.as_str()), ("exact", "embedded"));
+}
+
+#[test]
+fn lines_add_up_to_the_last_digit() {
+    for (model, tier) in
+        [("gpt-5.4", None), ("gpt-5.4", Some("flex")), ("gpt-audio", None), ("gpt-5.6-luna", None)]
+    {
+        let usage = json!({"prompt_tokens": 300_001, "completion_tokens": 77_777, "total_tokens": 377_778,
+            "prompt_tokens_details": {"cached_tokens": 12_345, "audio_tokens": 111}, "completion_tokens_details": {"audio_tokens": 13}});
+        let cost = price(model, &usage, tier, NOW);
+        let sum: i128 = cost.lines.iter().map(|line| pico(&line.amount).unwrap()).sum();
+        assert_eq!(cost.total, Some(dollars(sum)));
+        let parts = [
+            &cost.input,
+            &cost.cache_read,
+            &cost.cache_write,
+            &cost.output,
+            &cost.audio,
+            &cost.image,
+            &cost.tools,
+            &cost.request,
+        ];
+        let parts: i128 = parts.into_iter().flatten().map(|part| pico(part).unwrap()).sum();
+        assert_eq!(parts, sum);
+    }
+}
+
+#[test]
+fn what_is_not_known_is_null() {
+    let usage = json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15});
+    let cost = price("gpt-4o-nonexistent-variant", &usage, None, NOW);
+    assert_eq!((cost.status, cost.total), (CostStatus::Unpriced, None));
+    let cost = price("gpt-4o", &Value::Null, None, NOW);
+    assert_eq!((cost.status, cost.total), (CostStatus::NoUsage, None));
+    let cost = price("omni-moderation-latest", &Value::Null, None, NOW);
+    assert_eq!((cost.status, cost.total.as_deref()), (CostStatus::Free, Some("0")));
+    let audio = json!({"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"audio_tokens": 4}});
+    let cost = price("gpt-4o", &audio, None, NOW);
+    assert_eq!(cost.status, CostStatus::Partial, "audio is not billed as text: {cost:?}");
+    let zero = json!({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0});
+    assert_eq!(price("gpt-4o", &zero, None, NOW).total.as_deref(), Some("0"));
+}
+
+#[test]
+fn dates_and_absurd_counts() {
+    let usage = json!({"prompt_tokens": 10_000, "completion_tokens": 1000, "total_tokens": 11_000});
+    assert_eq!(price("o3", &usage, None, "2025-06-09T23:59:59Z").total.as_deref(), Some("0.14"));
+    assert_eq!(price("o3", &usage, None, "2025-06-10T00:00:00Z").total.as_deref(), Some("0.028"));
+    let absurd = json!({"prompt_tokens": u64::MAX, "completion_tokens": u64::MAX});
+    let absurd = price("gpt-4o", &absurd, None, NOW);
+    assert_eq!(
+        (absurd.status, absurd.total),
+        (CostStatus::NoUsage, None),
+        "no such count is believed"
+    );
+}
+
+#[test]
+fn what_the_provider_charged_wins() {
+    let raw =
+        json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cost": 3.24e-4});
+    let usage = Usage {
+        source: UsageSource::Provider,
+        input: Some(10),
+        output: Some(5),
+        raw: Some(raw),
+        ..Usage::default()
+    };
+    let cost = PriceBook::default().price(&Charge {
+        provider: "openrouter",
+        served: Some("openai/gpt-4o"),
+        requested: None,
+        endpoint: "chat.completions",
+        usage: &usage,
+        tier: None,
+        tools: &[],
+        at: NOW.parse().unwrap(),
+        host: None,
+    });
+    assert_eq!((cost.status, cost.basis.as_deref()), (CostStatus::Priced, Some("reported")));
+    assert_eq!(cost.total.as_deref(), Some("0.000324"));
+}
+
+#[test]
+fn files_of_ones_own_win() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("own.toml");
+    let head = "schema = 1\nprovider = \"openai\"\ncurrency = \"USD\"\nsource = \"contract\"\n";
+    std::fs::write(&file, format!("{head}[[model]]\nid = \"gpt-4o\"\n[[model.price]]\nmtok = {{ input = \"1\", output = \"2\" }}\n")).unwrap();
+    let usage = Usage { input: Some(1_000_000), output: Some(0), ..Usage::default() };
+    let charge = Charge {
+        provider: "openai",
+        served: Some("gpt-4o"),
+        requested: None,
+        endpoint: "",
+        usage: &usage,
+        tier: None,
+        tools: &[],
+        at: NOW.parse().unwrap(),
+        host: None,
+    };
+    let book = PriceBook::load(Some(dir.path())).unwrap();
+    let cost = book.price(&charge);
+    assert_eq!(cost.total.as_deref(), Some("1"));
+    assert_eq!(cost.price.unwrap().layer, "override");
+    std::fs::write(&file, "schema = 1\nnonsense = 2\n").unwrap();
+    let error = PriceBook::load(Some(dir.path())).unwrap_err();
+    assert!(error.contains("own.toml:2") && error.contains("nonsense"), "{error}");
+}
+
+/// Cases that two independent price books agree on, where they are at hand.
+#[test]
+fn agreed_cases_are_exact() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/pricing-oracle/cases-open.json");
+    let Ok(text) = std::fs::read_to_string(path) else { return };
+    let cases: Value = serde_json::from_str(&text).unwrap();
+    let cases = cases.as_array().or_else(|| cases["cases"].as_array()).unwrap();
+    let mut exact = 0;
+    for case in cases.iter().filter(|case| case["provider"] == "openai" && case["core"] == true) {
+        let tools: Vec<(String, u64)> =
+            [("web_search_calls", "web_search"), ("file_search_calls", "file_search")]
+                .into_iter()
+                .filter_map(|(name, unit)| {
+                    Some((unit.to_owned(), case["tools"].get(name)?.as_u64()?))
+                })
+                .collect();
+        let (usage, _) = read_usage(&case["usage"], "openai");
+        let total = PriceBook::default()
+            .price(&Charge {
+                provider: "openai",
+                served: case["model"].as_str(),
+                requested: None,
+                endpoint: "",
+                usage: &usage.unwrap_or_default(),
+                tier: case["service_tier"].as_str(),
+                tools: &tools,
+                at: case["at"].as_str().unwrap().parse().unwrap(),
+                host: None,
+            })
+            .total
+            .map_or(Value::Null, Value::from);
+        let accepted = case["expected"]["accept"].as_array().unwrap();
+        if case["expected"]["kind"] != "contested" {
+            let number = |value: &Value| value.as_str().map(|text| pico(text).unwrap());
+            assert!(
+                accepted.iter().any(|want| number(want) == number(&total)),
+                "{case:#}\n{total}"
+            );
+            exact += 1;
+        }
+    }
+    println!("{exact} cases exact");
+    assert!(exact > 20);
+}
