@@ -383,30 +383,48 @@ impl Proxy {
         }
     }
 
-    /// Sends in a task of its own, which reads the answer to its end when the client goes away.
+    /// Sends in a task of its own, so that the answer is read to its end when the client goes away.
     async fn send_detached(
         &self,
         sending: impl Future<Output = Sent> + Send + 'static,
         call: &mut Call,
         idle: Duration,
     ) -> Result<Sent, Failure> {
-        let capture = call.capture.detach();
+        let (capture, shared) = (call.capture.detach(), Arc::clone(&self.shared));
         let (hand_over, answer) = oneshot::channel();
         self.shared.spawn(async move {
             let sent = sending.await;
-            if let Err((sent, mut capture)) = hand_over.send((sent, capture))
-                && let Ok(Ok(answer)) = sent
-            {
-                let (head, mut body) = answer.into_parts();
-                let kept = headers::kept_of_response(&head.headers);
-                capture.answered(head.status.as_u16(), kept);
-                drain(&mut body, &mut capture, idle).await;
-                capture.seal(End::ClientGone);
-            }
+            // Whether it arrives or not: an answer that nobody takes is drained.
+            hand_over.send(Untaken { sent: Some((sent, capture)), shared, idle }).ok();
         });
-        let (sent, capture) = answer.await.map_err(|_| Failure::ClientGone)?;
+        let taken = answer.await.ok().and_then(|mut untaken| untaken.sent.take());
+        let (sent, capture) = taken.ok_or(Failure::ClientGone)?;
         call.capture = capture;
         Ok(sent)
+    }
+}
+
+/// An answer between the task that asked for it and the client that may be gone.
+struct Untaken {
+    sent: Option<(Sent, Capture)>,
+    shared: Arc<Shared>,
+    idle: Duration,
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        let Some((Ok(Ok(answer)), mut capture)) = self.sent.take() else { return };
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let idle = self.idle;
+        self.shared.spawn(async move {
+            let (head, mut body) = answer.into_parts();
+            let kept = headers::kept_of_response(&head.headers);
+            capture.answered(head.status.as_u16(), kept);
+            drain(&mut body, &mut capture, idle).await;
+            capture.seal(End::ClientGone);
+        });
     }
 }
 
