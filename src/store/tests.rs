@@ -434,35 +434,6 @@ fn readers_and_writer_do_not_disturb_each_other() {
     wait_for(|| *store.committed().borrow() == 500);
 }
 
-/// Prints what the writer sustains; run with `--release -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn throughput() {
-    let (_dir, store) = open();
-    let text = include_str!("reader.rs").repeat(4);
-    let count = 20_000_u32;
-    let entries: Vec<Entry> = (0..count)
-        .map(|n| {
-            let mut entry = entry(0);
-            let from = text.floor_char_boundary(n as usize % 20_000);
-            let kept = Bytes::copy_from_slice(&text.as_bytes()[from..from + 8192]);
-            entry.bodies.as_mut().unwrap().response = Body { total: 8192, kept, sha256: None };
-            entry
-        })
-        .collect();
-    let start = Instant::now();
-    for entry in entries {
-        store.append(entry, None);
-        while store.health().waiting > 5000 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-    let appended = start.elapsed();
-    wait_for(|| *store.committed().borrow() == i64::from(count));
-    let rate = f64::from(count) / start.elapsed().as_secs_f64();
-    println!("{rate:.0} entries/s; append {:?} each", appended / count);
-    assert!(store.health().dropped.is_empty());
-}
 
 #[test]
 fn a_removed_directory_is_made_again() {
