@@ -24,20 +24,16 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
 };
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 /// Calls that may be running or waiting for the recorder at once.
 const CALLS_MAX: usize = 65_536;
-/// Longest wait, after the last call, for work that goes on without a client.
-const TASKS_GRACE: Duration = Duration::from_secs(1);
-
 /// What `serve` starts with.
 pub struct Setup {
     /// The configuration.
@@ -91,7 +87,7 @@ struct App {
     config: Arc<ArcSwap<Config>>,
     running: Arc<Running>,
     draining: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    recorder: JoinHandle<()>,
 }
 
 /// Serves until SIGTERM or SIGINT; a second signal ends it at once.
@@ -122,13 +118,14 @@ impl App {
         store.set_text_extractor(search_text);
         let fingerprints =
             Fingerprints::open(&setup.data_dir).map_err(crate::store::StoreError::Io)?;
-        let (spiller, spill_thread) =
-            Spiller::start(&setup.data_dir).map_err(crate::store::StoreError::Io)?;
+        // The spill thread ends with the last capture; nothing waits for it.
+        let (spiller, _) = Spiller::start(&setup.data_dir).map_err(crate::store::StoreError::Io)?;
         let (book, redactor) =
             (Arc::new(ArcSwap::from_pointee(book)), Arc::new(ArcSwap::from_pointee(redactor)));
         let (metrics, running) = (Arc::new(Metrics::default()), Arc::new(Running::default()));
         let (events, inbox) = mpsc::channel(CALLS_MAX);
         let unrecorded = Arc::new(AtomicU64::new(0));
+        let stopping = Arc::new(AtomicBool::new(false));
         let recorder = Recorder {
             store: store.clone(),
             book: Arc::clone(&book),
@@ -138,6 +135,7 @@ impl App {
             journal: config.store.journal_start,
             running: Arc::clone(&running),
             unrecorded: Arc::clone(&unrecorded),
+            stopping: Arc::clone(&stopping),
         };
         let runtime = tokio::runtime::Handle::current();
         let recorder_thread = std::thread::Builder::new()
@@ -151,8 +149,9 @@ impl App {
             spiller,
             events,
             unrecorded,
-            stopping: AtomicBool::new(false),
+            stopping,
             tasks: TaskTracker::new(),
+            cut: CancellationToken::new(),
         });
         let health = store.clone();
         let proxy = Proxy::new(settings, Arc::clone(&shared), fingerprints, move || {
@@ -167,7 +166,7 @@ impl App {
             config: Arc::new(ArcSwap::from_pointee(config)),
             running,
             draining: Arc::default(),
-            threads: vec![recorder_thread, spill_thread],
+            recorder: recorder_thread,
         })
     }
 
@@ -221,10 +220,12 @@ impl App {
             tokio::join!(main, admin);
             self.shared.tasks.close();
             tokio::select! {
-                _ = tokio::time::timeout(limits.grace.max(TASKS_GRACE), self.shared.tasks.wait()) => {}
+                _ = tokio::time::timeout(limits.grace, self.shared.tasks.wait()) => {}
                 _ = hurry.wait_for(|stop| *stop == Stop::Now) => {}
             }
             self.shared.stopping.store(true, Ordering::Relaxed);
+            self.shared.cut.cancel();
+            self.shared.tasks.wait().await;
         };
         tokio::select! {
             () = serving => {}
@@ -327,15 +328,13 @@ impl App {
         }
     }
 
-    /// No call runs any more: the recorder ends with its last sender, then the store closes. Blocks.
+    /// No call runs any more: the recorder writes what it has and ends, then the store closes. Blocks.
     fn stop(self) {
-        let Self { proxy, shared, store, threads, .. } = self;
+        let Self { proxy, shared, store, recorder, .. } = self;
         drop(proxy);
         drop(shared);
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("a worker thread panicked");
-            }
+        if recorder.join().is_err() {
+            tracing::error!("the recorder panicked");
         }
         store.close();
     }

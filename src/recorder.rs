@@ -21,7 +21,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -30,6 +30,8 @@ use uuid::Uuid;
 
 /// A call that ends sooner than this never stands in the journal: its record is as fast.
 const JOURNAL_AFTER: Duration = Duration::from_millis(25);
+/// How often the recorder looks around when nothing comes.
+const IDLE: Duration = Duration::from_millis(250);
 /// Events taken from the queue at once.
 const BATCH: usize = 256;
 /// Pause while the store has no room.
@@ -54,6 +56,8 @@ pub struct Recorder {
     pub running: Arc<Running>,
     /// Calls that found no place in the queue since the last look.
     pub unrecorded: Arc<AtomicU64>,
+    /// No call begins any more: an empty queue stays empty.
+    pub stopping: Arc<AtomicBool>,
 }
 
 /// Calls that are on their way, for whoever wants to look.
@@ -68,16 +72,18 @@ impl Running {
 }
 
 impl Recorder {
-    /// Works until the last sender of `events` is gone, then returns. Blocks.
+    /// Works until the last sender of `events` is gone, or calltap stops and nothing comes any more.
+    /// Blocks.
     pub fn run(self, mut events: mpsc::Receiver<Event>, runtime: &Handle) {
         let mut young: VecDeque<(Instant, Arc<Head>)> = VecDeque::new();
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            let wait = if young.is_empty() { Duration::from_secs(1) } else { JOURNAL_AFTER };
+            let wait = if young.is_empty() { IDLE } else { JOURNAL_AFTER };
             let taken = runtime.block_on(async {
                 tokio::time::timeout(wait, events.recv_many(&mut batch, BATCH)).await
             });
-            if taken == Ok(0) {
+            let idle = taken.is_err() && young.is_empty();
+            if taken == Ok(0) || (idle && self.stopping.load(Ordering::Relaxed)) {
                 break;
             }
             for event in batch.drain(..) {

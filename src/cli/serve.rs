@@ -112,7 +112,11 @@ fn screen(ready: &Ready, sinks: &[String]) -> String {
     let Ready { listen, admin, store, upstream } = ready;
     let version = env!("CARGO_PKG_VERSION");
     let mib = store.bytes.div_ceil(1 << 20);
-    let sinks = if sinks.is_empty() { "local store only".to_owned() } else { sinks.join(" · ") };
+    let sinks = if sinks.is_empty() {
+        "local store only".to_owned()
+    } else {
+        sinks.join(" · ") + " (configured; delivery is to come)"
+    };
     let path = PathBuf::from(&store.path);
     format!(
         "calltap {version}  ·  store {} ({} calls, {mib} MiB)

@@ -64,9 +64,6 @@ const PATTERNS: &[(&str, &str)] = &[
 
 impl Endpoint {
     /// The endpoint that `path` (without query) ends in; `other` where none is known.
-    ///
-    /// Model and deployment names may hold slashes (`/models/openai/gpt-oss-120b`), so a first
-    /// segment of the API decides where the exact pattern does not.
     pub fn of(path: &str) -> Self {
         let path = path.trim_end_matches('/');
         let segments: Vec<&str> = path.split('/').skip(1).collect();
@@ -85,8 +82,7 @@ impl Endpoint {
     }
 }
 
-/// Names that start a collection: what follows a `*` must not be one of them, so that
-/// `/v1/threads/runs` is not read as the thread called `runs`.
+/// Whether the last segments fit; `*` takes any one that is not empty.
 fn ends_with(segments: &[&str], pattern: &str) -> bool {
     let wanted: Vec<&str> = pattern.split('/').skip(1).collect();
     segments.len() >= wanted.len()

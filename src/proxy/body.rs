@@ -321,7 +321,7 @@ impl Drop for TapBody {
             return; // dropping the capture seals it, dropping the body closes the upstream call
         }
         let idle = self.passage.idle;
-        self.shared.tasks.spawn(async move {
+        self.shared.spawn(async move {
             drain(&mut inner, &mut capture, idle).await;
             capture.seal(End::ClientGone);
         });

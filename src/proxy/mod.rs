@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod call;
 mod capture;
 mod error;
 mod headers;
@@ -31,8 +32,8 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use axum::body::Body;
-use body::{UpstreamBody, drain, error_chain};
-use capture::UploadTrouble;
+use body::{UpstreamBody, drain};
+use call::{Call, Failure, send_failure};
 use http::{HeaderValue, Request, Response, header, request::Parts};
 use hyper::body::Incoming;
 use metadata::{Labels, Log};
@@ -45,7 +46,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 /// What calls in flight share with the recorder and with each other.
@@ -64,9 +65,25 @@ pub struct Shared {
     /// Calls that found no place in the recorder's queue since it last looked.
     pub unrecorded: Arc<AtomicU64>,
     /// Calls that end from now on were cut off by calltap.
-    pub stopping: AtomicBool,
+    pub stopping: Arc<AtomicBool>,
     /// Work that goes on without a client.
     pub tasks: TaskTracker,
+    /// Ends that work.
+    pub cut: CancellationToken,
+}
+
+impl Shared {
+    /// Runs work that goes on without a client, until it is done or calltap stops.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let cut = self.cut.clone();
+        self.tasks.spawn(async move {
+            // Dropping the work drops its capture, which seals the call.
+            tokio::select! {
+                () = work => {}
+                () = cut.cancelled() => {}
+            }
+        });
+    }
 }
 
 /// What a reload replaces.
@@ -114,43 +131,6 @@ pub struct Proxy {
 impl std::fmt::Debug for Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Proxy").field("settings", &self.settings).finish_non_exhaustive()
-    }
-}
-
-/// Why a call got no answer from upstream.
-enum Failure {
-    /// calltap would not forward it.
-    Refused(ProxyError),
-    /// The upstream failed.
-    Upstream(ProxyError, End),
-    /// There is nobody left to answer.
-    ClientGone,
-}
-
-impl From<ProxyError> for Failure {
-    fn from(error: ProxyError) -> Self {
-        Self::Refused(error)
-    }
-}
-
-/// A call that is being admitted and forwarded.
-struct Call {
-    /// Taken once the request goes upstream.
-    head: Head,
-    labels: Labels,
-    capture: Capture,
-    /// Value of the `calltap` member in the request body.
-    member: Option<std::ops::Range<usize>>,
-    /// Time that calltap waited for the client, in microseconds; no part of its own overhead.
-    waited_us: u64,
-    /// The final bytes wait for the record.
-    strict: bool,
-}
-
-impl Drop for Call {
-    /// A client that goes away early leaves a record too.
-    fn drop(&mut self) {
-        self.keep_head();
     }
 }
 
@@ -412,7 +392,7 @@ impl Proxy {
     ) -> Result<Sent, Failure> {
         let capture = call.capture.detach();
         let (hand_over, answer) = oneshot::channel();
-        self.shared.tasks.spawn(async move {
+        self.shared.spawn(async move {
             let sent = sending.await;
             if let Err((sent, mut capture)) = hand_over.send((sent, capture))
                 && let Ok(Ok(answer)) = sent
@@ -434,90 +414,6 @@ type Sent = Result<
     Result<Response<Incoming>, hyper_util::client::legacy::Error>,
     tokio::time::error::Elapsed,
 >;
-
-impl Call {
-    /// Reads the caller's metadata and tells the recorder that the call runs.
-    fn dispatch(&mut self) {
-        let mut head = std::mem::take(&mut self.head);
-        if let Some(member) = self.member.take()
-            && let Some(value) = head.request.as_ref().and_then(|body| body.get(member))
-        {
-            self.labels.read_member(value);
-        }
-        if !self.labels.warnings.is_empty() {
-            self.capture.metadata_refused();
-        }
-        if self.labels.log == Some(Log::Off) {
-            self.capture.forget();
-        }
-        head.id = self.labels.id.unwrap_or(head.id);
-        head.tags = std::mem::take(&mut self.labels.tags);
-        head.sinks = self.labels.sinks.take();
-        head.keep_content &= self.labels.log != Some(Log::Metadata);
-        self.capture.dispatched(head);
-    }
-
-    /// Answers a call that got no answer from upstream, and seals it.
-    async fn fail(mut self, failure: Failure) -> Response<Body> {
-        let (error, end) = match failure {
-            Failure::Refused(error) => {
-                let end = End::Refused { code: error.code, message: error.message.clone() };
-                (error, end)
-            }
-            Failure::Upstream(error, end) => (error, end),
-            Failure::ClientGone => {
-                self.keep_head();
-                self.capture.seal(End::ClientGone);
-                return Response::new(Body::empty()); // nobody reads it
-            }
-        };
-        self.keep_head();
-        let mut response = error.response();
-        answer::mark(&mut response, &self);
-        let kept = headers::kept_of_response(response.headers());
-        self.capture.answered(response.status().as_u16(), kept);
-        if self.strict {
-            if let Some(durable) = self.capture.seal_durably(end) {
-                // The answer is an error either way; what matters is that the record had its chance.
-                durable.await.ok();
-            }
-        } else {
-            self.capture.seal(end);
-        }
-        response
-    }
-
-    /// A call that never went upstream still has a head to record.
-    fn keep_head(&mut self) {
-        if self.head.started_at != Timestamp::default() {
-            self.head.tags = std::mem::take(&mut self.labels.tags);
-            self.capture.refused(std::mem::take(&mut self.head));
-        }
-    }
-}
-
-/// Why the client could not send, in the words of an answer.
-fn send_failure(call: &Call, route: &Route, error: &hyper_util::client::legacy::Error) -> Failure {
-    match call.capture.upload_trouble() {
-        Some(UploadTrouble::ClientGone) => return Failure::ClientGone,
-        Some(UploadTrouble::TooLarge) => return Failure::Refused(request::too_large()),
-        None => {}
-    }
-    let why = error_chain(error);
-    let told = format!(
-        "upstream `{}` could not be reached ({why}); check that it is up and that its base_url is right",
-        route.upstream.name
-    );
-    if !error.is_connect() {
-        return Failure::Upstream(ProxyError::upstream_unreachable(told), End::UpstreamBroke(why));
-    }
-    let told = if upstream::is_timeout(error) {
-        ProxyError::upstream_timeout(told)
-    } else {
-        ProxyError::upstream_unreachable(told)
-    };
-    Failure::Upstream(told, End::ConnectFailed(why))
-}
 
 /// Text from a stranger, safe in a message.
 fn printable(text: &str) -> String {

@@ -58,7 +58,7 @@ pub(super) async fn open(
     let sending = route.upstream.tunnel_client.request(request);
     let mut answer = match tokio::time::timeout(route.upstream.first_byte_timeout, sending).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(super::send_failure(call, route, &error)),
+        Ok(Err(error)) => return Err(super::call::send_failure(call, route, &error)),
         Err(_) => {
             let why = format!("no answer within {:?}", route.upstream.first_byte_timeout);
             let told = ProxyError::upstream_timeout(why.clone());
@@ -78,7 +78,7 @@ pub(super) async fn open(
     answer::mark(&mut response, call);
     let capture = call.capture.detach();
     let task_shared = Arc::clone(shared);
-    shared.tasks.spawn(async move {
+    shared.spawn(async move {
         let joined = async { tokio::try_join!(client, upstream) }.await;
         match joined {
             Ok((client, upstream)) => join(client, upstream, capture, &upload, &task_shared).await,

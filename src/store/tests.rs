@@ -434,7 +434,6 @@ fn readers_and_writer_do_not_disturb_each_other() {
     wait_for(|| *store.committed().borrow() == 500);
 }
 
-
 #[test]
 fn a_removed_directory_is_made_again() {
     let parent = tempfile::tempdir().unwrap();

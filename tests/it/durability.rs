@@ -53,7 +53,8 @@ fn kills(durability: &str, before_kill: Duration) {
     let upstream = Upstream::start(chat(20, Duration::from_millis(2)));
     let sections = format!("[store]\ndurability = \"{durability}\"\n[log]\nlevel = \"warn\"\n");
     let mut calltap = Calltap::with(&upstream, "", &sections);
-    let (mut answered, mut in_flight, mut in_window) = (0, 0, 0);
+    let (mut answered, mut in_flight) = (0, 0);
+    let mut in_window: BTreeSet<String> = BTreeSet::new();
     let mut expected: BTreeSet<String> = BTreeSet::new();
     for round in 0..rounds {
         let load = load(calltap.address, 12);
@@ -70,7 +71,7 @@ fn kills(durability: &str, before_kill: Duration) {
             if killed.saturating_duration_since(at) >= before_kill || before_kill.is_zero() {
                 expected.insert(id);
             } else {
-                in_window += 1;
+                in_window.insert(id);
             }
         }
         calltap.restart();
@@ -79,10 +80,12 @@ fn kills(durability: &str, before_kill: Duration) {
         calltap.calls("").iter().map(|call| call["id"].as_str().unwrap().to_owned()).collect();
     let missing: Vec<&String> = expected.difference(&stored).collect();
     let interrupted = calltap.calls("outcome:interrupted").len();
+    let uncommitted = in_window.difference(&stored).count();
     println!(
-        "{durability}: {rounds} kills, {answered} answered calls, {} had to be there, {} missing, {in_window} in the window, {in_flight} in flight at the kills, {interrupted} interrupted",
+        "{durability}: {rounds} kills, {answered} answered calls, {} had to be there, {} missing, {} in the window of which {uncommitted} were not committed yet, {in_flight} in flight at the kills, {interrupted} interrupted",
         expected.len(),
-        missing.len()
+        missing.len(),
+        in_window.len()
     );
     assert!(missing.is_empty(), "{missing:?}");
     assert!(in_flight > 0 && interrupted > 0, "the kills landed among running calls");

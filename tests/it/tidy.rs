@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 /// A file that grows beyond this holds a second idea.
-const FILE_LINES_MAX: usize = 620;
+const FILE_LINES_MAX: usize = 560;
 
 /// Floor of each top-level module: a file may use its own module and lower floors only, so that
 /// reading it never leads upwards.

@@ -1,0 +1,140 @@
+//! A call that is being admitted and forwarded, and how it fails.
+
+use super::{
+    ProxyError, answer,
+    body::error_chain,
+    capture::{Capture, UploadTrouble},
+    headers,
+    metadata::{Labels, Log},
+    request,
+    route::Route,
+    upstream,
+};
+use crate::model::{End, Head, Timestamp};
+use axum::body::Body;
+use http::Response;
+
+/// Why a call got no answer from upstream.
+pub(super) enum Failure {
+    /// calltap would not forward it.
+    Refused(ProxyError),
+    /// The upstream failed.
+    Upstream(ProxyError, End),
+    /// There is nobody left to answer.
+    ClientGone,
+}
+
+impl From<ProxyError> for Failure {
+    fn from(error: ProxyError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// A call that is being admitted and forwarded.
+pub(super) struct Call {
+    /// Taken once the request goes upstream.
+    pub(super) head: Head,
+    pub(super) labels: Labels,
+    pub(super) capture: Capture,
+    /// Value of the `calltap` member in the request body.
+    pub(super) member: Option<std::ops::Range<usize>>,
+    /// Time that calltap waited for the client, in microseconds; no part of its own overhead.
+    pub(super) waited_us: u64,
+    /// The final bytes wait for the record.
+    pub(super) strict: bool,
+}
+
+impl Drop for Call {
+    /// A client that goes away early leaves a record too.
+    fn drop(&mut self) {
+        self.keep_head();
+    }
+}
+
+impl Call {
+    /// Reads the caller's metadata and tells the recorder that the call runs.
+    pub(super) fn dispatch(&mut self) {
+        let mut head = std::mem::take(&mut self.head);
+        if let Some(member) = self.member.take()
+            && let Some(value) = head.request.as_ref().and_then(|body| body.get(member))
+        {
+            self.labels.read_member(value);
+        }
+        if !self.labels.warnings.is_empty() {
+            self.capture.metadata_refused();
+        }
+        if self.labels.log == Some(Log::Off) {
+            self.capture.forget();
+        }
+        head.id = self.labels.id.unwrap_or(head.id);
+        head.tags = std::mem::take(&mut self.labels.tags);
+        head.sinks = self.labels.sinks.take();
+        head.keep_content &= self.labels.log != Some(Log::Metadata);
+        self.capture.dispatched(head);
+    }
+
+    /// Answers a call that got no answer from upstream, and seals it.
+    pub(super) async fn fail(mut self, failure: Failure) -> Response<Body> {
+        let (error, end) = match failure {
+            Failure::Refused(error) => {
+                let end = End::Refused { code: error.code, message: error.message.clone() };
+                (error, end)
+            }
+            Failure::Upstream(error, end) => (error, end),
+            Failure::ClientGone => {
+                self.keep_head();
+                self.capture.seal(End::ClientGone);
+                return Response::new(Body::empty()); // nobody reads it
+            }
+        };
+        self.keep_head();
+        let mut response = error.response();
+        answer::mark(&mut response, &self);
+        let kept = headers::kept_of_response(response.headers());
+        self.capture.answered(response.status().as_u16(), kept);
+        if self.strict {
+            if let Some(durable) = self.capture.seal_durably(end) {
+                // The answer is an error either way; what matters is that the record had its chance.
+                durable.await.ok();
+            }
+        } else {
+            self.capture.seal(end);
+        }
+        response
+    }
+
+    /// A call that never went upstream still has a head to record.
+    fn keep_head(&mut self) {
+        if self.head.started_at != Timestamp::default() {
+            self.head.tags = std::mem::take(&mut self.labels.tags);
+            self.capture.refused(std::mem::take(&mut self.head));
+        }
+    }
+}
+
+/// Why the client could not send, in the words of an answer.
+pub(super) fn send_failure(
+    call: &Call,
+    route: &Route,
+    error: &hyper_util::client::legacy::Error,
+) -> Failure {
+    match call.capture.upload_trouble() {
+        Some(UploadTrouble::ClientGone) => return Failure::ClientGone,
+        Some(UploadTrouble::TooLarge) => return Failure::Refused(request::too_large()),
+        None => {}
+    }
+    let why = error_chain(error);
+    let told = format!(
+        "upstream `{}` could not be reached ({why}); check that it is up and that its base_url is right",
+        route.upstream.name
+    );
+    if !error.is_connect() {
+        return Failure::Upstream(ProxyError::upstream_unreachable(told), End::UpstreamBroke(why));
+    }
+    let told = if upstream::is_timeout(error) {
+        ProxyError::upstream_timeout(told)
+    } else {
+        ProxyError::upstream_unreachable(told)
+    };
+    Failure::Upstream(told, End::ConnectFailed(why))
+}
