@@ -84,7 +84,8 @@ impl Call {
             Failure::ClientGone => {
                 self.keep_head();
                 self.capture.seal(End::ClientGone);
-                return Response::new(Body::empty()); // nobody reads it
+                // Nobody reads it, unless the framing of the body was what broke.
+                return ProxyError::bad_request("the request body could not be read").response();
             }
         };
         self.keep_head();

@@ -1,6 +1,6 @@
 //! Clients that leave.
 
-use crate::harness::{Calltap, Connection, Upstream, chat, chat_body, count};
+use crate::harness::{Calltap, Connection, Step, Upstream, chat, chat_body, count};
 use std::{
     collections::BTreeMap,
     net::Shutdown,
@@ -23,7 +23,13 @@ fn a_client_may_vanish_at_any_byte() {
     let calltap = Calltap::start(&upstream);
     let mut whole = Connection::open(calltap.address);
     whole.send(&request(&chat_body(true)));
-    let length = whole.answer("POST").unwrap().body.len();
+    let mut wire = Vec::new();
+    while !wire.ends_with(b"\r\n0\r\n\r\n") {
+        let piece = whole.read_some(1);
+        assert!(!piece.is_empty());
+        wire.extend(piece);
+    }
+    let length = wire.len();
     drop(whole);
     calltap.wait_calls("", 1);
     let before = calltap.descriptors();
@@ -36,7 +42,7 @@ fn a_client_may_vanish_at_any_byte() {
                 for at in (thread..cuts).step_by(4) {
                     let mut connection = Connection::open(address);
                     connection.send(&request(&chat_body(true)));
-                    connection.read_some(at * (length + 4000) / cuts);
+                    connection.read_some(at * length / cuts);
                 }
             })
         })
@@ -60,7 +66,10 @@ fn a_client_may_vanish_at_any_byte() {
         assert!(Instant::now() < until, "{} descriptors, {before} before", calltap.descriptors());
         std::thread::sleep(Duration::from_millis(50));
     }
-    println!("{cuts} cuts: {outcomes:?}, {} descriptors, {before} before", calltap.descriptors());
+    println!(
+        "{cuts} cuts of {length} bytes: {outcomes:?}, {} descriptors, {before} before",
+        calltap.descriptors()
+    );
 }
 
 #[test]
@@ -87,7 +96,7 @@ fn the_upstream_call_ends_with_the_client() {
 
 #[test]
 fn draining_reads_the_answer_to_its_end() {
-    let upstream = Upstream::start(chat(40, Duration::from_millis(5)));
+    let upstream = Upstream::start(chat(40, Duration::from_millis(10)));
     let calltap = Calltap::with(&upstream, "on_disconnect = \"drain\"", "");
     let mut connection = Connection::open(calltap.address);
     connection.send(&request(&chat_body(true)));
@@ -96,12 +105,33 @@ fn draining_reads_the_answer_to_its_end() {
     // And one that leaves before the answer begins.
     let mut early = Connection::open(calltap.address);
     early.send(&request(&chat_body(true)));
-    std::thread::sleep(Duration::from_millis(2));
+    let until = Instant::now() + Duration::from_secs(10);
+    while upstream.requests().len() < 2 {
+        assert!(Instant::now() < until, "the call goes upstream");
+    }
     drop(early);
     for call in calltap.wait_calls("", 2) {
         assert_eq!(call["outcome"], "client_aborted");
         assert_eq!(call["usage"]["output"], 40, "{call:#}");
     }
+}
+
+/// Whoever leaves at about the moment when the answer begins costs the record nothing of it.
+#[test]
+fn draining_misses_no_answer_that_begins_as_the_client_leaves() {
+    let upstream = Upstream::start(chat(20, Duration::ZERO));
+    let calltap = Calltap::with(&upstream, "on_disconnect = \"drain\"", "");
+    let total = 100;
+    for at in 0..total {
+        let mut connection = Connection::open(calltap.address);
+        connection.send(&request(&chat_body(true)));
+        wait(|| upstream.requests().len() > at, "the call goes upstream");
+        std::thread::sleep(Duration::from_micros(at as u64 * 20));
+        drop(connection);
+    }
+    let calls = calltap.wait_calls("", total);
+    let lost: Vec<_> = calls.iter().filter(|call| call["usage"]["output"] != 20).collect();
+    assert!(lost.is_empty(), "{} of {total} lost their answer: {:#}", lost.len(), lost[0]);
 }
 
 #[test]
@@ -112,7 +142,7 @@ fn closing_after_the_terminal_event_is_no_abort() {
             Duration::ZERO,
         );
         steps.pop();
-        steps.push(crate::harness::Step::Stall);
+        steps.push(Step::Stall);
         steps
     });
     let calltap = Calltap::start(&upstream);
@@ -142,4 +172,87 @@ fn a_client_that_leaves_inside_its_request_is_recorded() {
     assert_eq!(record["outcome"], "client_aborted");
     assert_eq!(record["path"], "/v1/chat/completions");
     assert!(upstream.requests().is_empty());
+}
+
+/// A reset says the same as an orderly end, before the answer and in its middle.
+#[test]
+fn a_reset_by_the_client_is_an_abort() {
+    let upstream = Upstream::start(chat(10_000, Duration::from_millis(5)));
+    let calltap = Calltap::start(&upstream);
+    for (at, bytes) in [0, 1, 700, 3000].into_iter().enumerate() {
+        let mut connection = Connection::open(calltap.address);
+        connection.send(&request(&chat_body(true)));
+        wait(|| upstream.requests().len() == at + 1, "the call goes upstream");
+        assert_eq!(connection.read_some(bytes).len(), bytes);
+        connection.reset();
+        wait(|| upstream.open() == 0, "the upstream call ends");
+    }
+    for call in calltap.wait_calls("", 4) {
+        assert_eq!(call["outcome"], "client_aborted", "{call:#}");
+        assert!(!call["cost"]["status"].is_null(), "{call:#}");
+    }
+}
+
+/// Leaving a plain answer that has not begun ends the upstream call too.
+#[test]
+fn a_client_may_leave_before_a_plain_answer() {
+    let upstream = Upstream::start(|_| vec![Step::Stall]);
+    let calltap = Calltap::start(&upstream);
+    let mut connection = Connection::open(calltap.address);
+    connection.send(&request(&chat_body(false)));
+    wait(|| upstream.requests().len() == 1, "the call goes upstream");
+    drop(connection);
+    wait(|| upstream.open() == 0, "the upstream call ends");
+    let record = calltap.only_record();
+    assert_eq!(record["outcome"], "client_aborted");
+    assert_eq!(record["request"]["messages"][0]["content"], "hi");
+    assert!(record["response"].is_null());
+}
+
+fn wait(done: impl Fn() -> bool, what: &str) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Streams of one HTTP/2 connection that the client resets, and one beside them that it reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_http2_stream_hurts_no_other() {
+    use http_body_util::{BodyExt, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let upstream = Upstream::start(chat(100, Duration::from_millis(10)));
+    let calltap = Calltap::start(&upstream);
+    let stream = tokio::net::TcpStream::connect(calltap.address).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let ask = || {
+        let request =
+            hyper::Request::post(format!("http://{}/v1/chat/completions", calltap.address))
+                .header("content-type", "application/json")
+                .body(Full::new(bytes::Bytes::from(chat_body(true))))
+                .unwrap();
+        sender.clone().send_request(request)
+    };
+    let kept = ask().await.unwrap();
+    for _ in 0..10 {
+        let mut left = ask().await.unwrap().into_body();
+        left.frame().await.unwrap().unwrap();
+        drop(left);
+    }
+    let body = kept.into_body().collect().await.unwrap().to_bytes();
+    assert!(body.ends_with(b"data: [DONE]\n\n"));
+    tokio::task::spawn_blocking(move || {
+        calltap.wait_calls("", 11);
+        assert_eq!(calltap.calls("outcome:client_aborted").len(), 10);
+        assert_eq!(calltap.calls("outcome:completed").len(), 1);
+        // The reset streams are gone upstream too; one connection may wait for the next call.
+        wait(|| upstream.open() <= 1, "the upstream calls end");
+    })
+    .await
+    .unwrap();
 }

@@ -42,10 +42,15 @@ pub struct Connection {
 impl Connection {
     /// Connects.
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self::try_open(address).unwrap()
+    }
+
+    /// Connects, to a peer that may be gone.
+    pub fn try_open(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
+        stream.set_nodelay(true).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+        Some(Self { stream, buffer: Vec::new() })
     }
 
     /// Writes bytes as they are.
@@ -57,6 +62,12 @@ impl Connection {
     /// The socket.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// Ends the connection with a reset.
+    pub fn reset(self) {
+        let socket = socket2::Socket::from(self.stream);
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Reads exactly `len` bytes, or fewer when the peer ends.

@@ -37,7 +37,18 @@ impl Calltap {
 
     /// Starts one with more keys for `[upstreams.openai]`, and more sections.
     pub fn with(upstream: &Upstream, upstream_keys: &str, sections: &str) -> Self {
+        Self::prepared(upstream, upstream_keys, sections, |_| ())
+    }
+
+    /// The same, once `prepare` has seen the folder that will hold the data directory.
+    pub fn prepared(
+        upstream: &Upstream,
+        upstream_keys: &str,
+        sections: &str,
+        prepare: impl FnOnce(&Path),
+    ) -> Self {
         let home = tempfile::tempdir().unwrap();
+        prepare(home.path());
         let config = home.path().join("calltap.toml");
         let port = free_port();
         let text = format!(
@@ -139,9 +150,13 @@ impl Calltap {
 
     /// Rows that match, once there are `count` of them.
     pub fn wait_calls(&self, query: &str, count: usize) -> Vec<Value> {
-        let until = Instant::now() + PATIENCE;
+        let (mut until, mut seen) = (Instant::now() + PATIENCE, 0);
         loop {
             let calls = self.calls(query);
+            if calls.len() > seen {
+                // It goes on, however slowly.
+                (until, seen) = (Instant::now() + PATIENCE, calls.len());
+            }
             if calls.len() >= count {
                 assert_eq!(calls.len(), count, "more records than calls: {calls:#?}");
                 return calls;

@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// A request as it arrived.
@@ -50,6 +50,8 @@ pub enum Step {
     Rst,
     /// Nothing more, until the peer goes away.
     Stall,
+    /// Nothing until the counter is at least this high: the test holds the thread.
+    Until(Arc<AtomicUsize>, usize),
 }
 
 type Script = dyn Fn(&Request) -> Vec<Step> + Send + Sync;
@@ -136,6 +138,12 @@ fn serve(stream: TcpStream, requests: &Mutex<Vec<Request>>, script: &Script) {
                     return;
                 }
                 Step::Rst => return reset(writer),
+                Step::Until(counter, at_least) => {
+                    let until = Instant::now() + Duration::from_secs(20);
+                    while counter.load(Ordering::Relaxed) < at_least && Instant::now() < until {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                }
                 Step::Stall => {
                     reader.get_ref().set_read_timeout(Some(Duration::from_mins(1))).ok();
                     let mut byte = [0];
