@@ -10,8 +10,7 @@ RIG := ../shared/bench
 .PHONY: run test check bench clean rust-test client-test
 
 run:
-	cargo build --release
-	./target/release/calltap
+	cargo run --release
 
 test: rust-test client-test
 

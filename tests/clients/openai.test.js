@@ -94,6 +94,32 @@ test("a cancelled stream", async () => {
   assert.equal(record.outcome, "client_aborted");
 });
 
+test("an aborted request", async () => {
+  const { client, records } = call();
+  const abort = new AbortController();
+  const stream = await client.chat.completions.create(
+    { model: "slow", messages: ASK, stream: true }, { signal: abort.signal });
+  setTimeout(() => abort.abort(), 100);
+  for await (const chunk of stream) assert.ok(chunk);
+  const [record] = await records();
+  assert.equal(record.outcome, "client_aborted");
+});
+
+test("every attempt is recorded", async () => {
+  const { client, records } = call();
+  await assert.rejects(client.withOptions({ maxRetries: 2 }).chat.completions.create({ model: "error-429", messages: ASK }));
+  assert.deepEqual((await records(3)).map((record) => record.client.retry).sort(), [0, 1, 2]);
+});
+
+test("metadata in the body", async () => {
+  const { client, records } = call();
+  await client.chat.completions.create({ model: "gpt-4o-mini", messages: ASK, calltap: { prompt: "greet", env: "ci" } });
+  const [record] = await records();
+  assert.equal(record.tags.prompt, "greet");
+  assert.equal(record.tags.environment, "ci");
+  assert.equal(record.request.calltap, undefined);
+});
+
 test("errors pass unchanged, calltap's own are told apart", async () => {
   for (const [model, status, code] of [["error-400", 400, "bad"], ["error-429", 429, "rate_limit_exceeded"]]) {
     const { client, records } = call();

@@ -38,7 +38,8 @@ class Running:
             "CALLTAP_SERVER__LISTEN": self.url.removeprefix("http://"),
             "CALLTAP_UPSTREAM": upstream,
         }
-        binary = os.environ.get("CALLTAP_BIN", ROOT / "target/debug/calltap")
+        target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+        binary = os.environ.get("CALLTAP_BIN", target / "debug/calltap")
         self.log = open(f"{self.home.name}/log", "w+")
         self.calltap = subprocess.Popen([binary, "serve"], env=environment, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 20

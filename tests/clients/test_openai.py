@@ -72,7 +72,9 @@ def test_plain(call):
     assert record["client"]["key"].startswith("fp_")
     assert record["parameters"]["temperature"] == 0.5
     assert record["response"]["choices"][0]["message"]["content"] == TEXT
-    assert record["cost"]["status"] in ("priced", "unpriced")
+    assert record["cost"]["status"] == "priced"
+    # 9 × $0.15 and 6 × $0.60 a million
+    assert record["cost"]["total"] == "0.00000495"
 
 
 def test_stream_sees_no_usage_and_the_record_has_it(call):
@@ -90,6 +92,15 @@ def test_stream_with_usage_asked_for(call):
         model="gpt-4o-mini", messages=ASK, stream=True, stream_options={"include_usage": True}))
     assert chunks[-1].usage.completion_tokens == len(WORDS) and chunks[-1].choices == []
     assert call.record()["usage"]["source"] == "provider"
+
+
+def test_usage_that_was_declined_stays_away(call):
+    chunks = list(call.client.chat.completions.create(
+        model="gpt-4o-mini", messages=ASK, stream=True, stream_options={"include_usage": False}))
+    assert all(chunk.choices and chunk.usage is None for chunk in chunks)
+    record = call.record()
+    assert record["usage"]["source"] == "provider" and record["notes"]
+    assert record["request"]["stream_options"] == {"include_usage": False}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -144,6 +155,8 @@ def test_own_errors_are_told_apart(call):
     with pytest.raises(openai.NotFoundError) as caught:
         client.chat.completions.create(model="gpt-4o-mini", messages=ASK)
     assert caught.value.code == "calltap_unknown_upstream"
+    assert caught.value.response.headers["x-calltap-error"] == "1"
+    assert caught.value.response.headers["x-should-retry"] == "false"
     assert call.record()["outcome"] == "refused"
 
 
@@ -159,6 +172,31 @@ def test_a_large_body(call):
     assert call.client.chat.completions.create(model="gpt-4o-mini", messages=messages).id == "c1"
     record = call.record()
     assert record["bytes"]["request"] > 1 << 20 and record["request"]["messages"] == messages
+
+
+def test_metadata_in_headers(call):
+    call.client.chat.completions.create(model="gpt-4o-mini", messages=ASK, extra_headers={
+        "x-calltap-customer": "M%C3%BCller", "x-calltap-tags": "beta, eu", "x-calltap-meta-Order": "7",
+        "x-calltap-var-name": "Ann", "x-calltap-user-query": "whales?"})
+    tags = call.record()["tags"]
+    assert tags["customer"] == "Müller" and tags["labels"] == ["beta", "eu"]
+    assert tags["metadata"] == {"order": "7"} and tags["inputs"] == {"name": "Ann"}
+    assert tags["user_query"] == "whales?"
+
+
+def test_refused_metadata_is_a_warning(call):
+    answer = call.client.chat.completions.with_raw_response.create(
+        model="gpt-4o-mini", messages=ASK, extra_headers={"x-calltap-log": "sometimes"})
+    assert "x-calltap-log" in answer.headers["x-calltap-warning"]
+    assert call.record()["outcome"] == "completed"
+
+
+def test_a_call_without_content(call):
+    call.client.chat.completions.create(
+        model="gpt-4o-mini", messages=ASK, extra_headers={"x-calltap-log": "metadata"})
+    record = call.record()
+    assert record["request"] is None and record["response"] is None
+    assert record["tags"]["user_query"] is None and record["usage"]["input"] == 9
 
 
 def test_metadata_in_the_body(call):
