@@ -77,8 +77,10 @@ pub fn one_line(row: &Value, color: Color) -> String {
     if outcome == "completed" {
         let tokens = |pointer: &str| number(pointer).map_or("?".to_owned(), |n| n.to_string());
         if row.pointer("/usage/input").is_some_and(|n| !n.is_null()) {
-            let (input, output) = (tokens("/usage/input"), tokens("/usage/output"));
-            parts.push(format!("{input}→{output} tok"));
+            let has_output = row.pointer("/usage/output").is_some_and(|n| !n.is_null());
+            let output =
+                if has_output { format!("→{}", tokens("/usage/output")) } else { String::new() };
+            parts.push(format!("{}{output} tok", tokens("/usage/input")));
         }
         if let Some(cost) = text("/cost/total") {
             parts.push(format!("${cost}"));

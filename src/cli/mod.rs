@@ -177,11 +177,8 @@ impl Common {
             return Ok(url.trim_end_matches('/').to_owned());
         }
         let server = self.load(Vec::new())?.config.server;
-        let mut address = server.admin_listen.unwrap_or(server.listen);
-        if address.ip().is_unspecified() {
-            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-        }
-        Ok(format!("http://{address}"))
+        let address = server.admin_listen.unwrap_or(server.listen);
+        Ok(format!("http://{}", serve::reachable(address)))
     }
 }
 

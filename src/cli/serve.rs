@@ -107,9 +107,18 @@ fn tell(ready: &Ready, sinks: &[String]) {
     out::say(&screen(ready, sinks));
 }
 
+/// An address that can be used as it is: listening everywhere, this machine answers on loopback.
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    address
+}
+
 /// Where to point the client, and what there is to see.
 fn screen(ready: &Ready, sinks: &[String]) -> String {
     let Ready { listen, admin, store, upstream } = ready;
+    let (listen, admin) = (reachable(*listen), reachable(*admin));
     let version = env!("CARGO_PKG_VERSION");
     let mib = store.bytes.div_ceil(1 << 20);
     let sinks = if sinks.is_empty() {
