@@ -1,26 +1,19 @@
 //! The other half of asking for usage: what that caused is cut out of the answer again.
 
-use super::json::{Members, Span, skip_space};
+use super::event::cuts_of;
 use bytes::{Bytes, BytesMut};
 use memchr::{memchr2, memmem};
 use std::ops::Range;
 
-/// Longest event that is held back to be looked at, in bytes. A longer one passes as it is.
+/// Longest event that is looked at, in bytes, its final line feed apart. A longer one passes as it
+/// is, also where it came in one chunk: what is cut must not depend on chunks.
 const EVENT_BYTES_MAX: usize = 1 << 20;
-
-/// Members that an event with usage would have had without it too.
-const PAYLOAD: [&[u8]; 5] = [
-    b"\"prompt_filter_results\"",
-    b"\"content_filter_results\"",
-    b"\"moderation\"",
-    b"\"citations\"",
-    b"\"error\"",
-];
 
 /// Cuts what an injected `include_usage` caused out of an event stream, however it is chunked: the
 /// event that carries nothing but usage, and `"usage":null` members of the others.
 ///
-/// An event is handed on as soon as it is complete, as part of the chunk it came in.
+/// An event is handed on as soon as it is complete, as part of the chunk it came in; a comment or a
+/// blank line between events likewise. What comes out does not depend on the chunks.
 #[derive(Debug, Default)]
 pub struct UsageCutter {
     /// The start of an event that is not complete yet.
@@ -103,7 +96,7 @@ impl UsageCutter {
         while let Some(end) = self.scan.find_end(chunk, 0).filter(|_| start < chunk.len()) {
             let event = chunk.get(start..end).unwrap_or_default();
             let cuts = self.cuts(event);
-            let gone = cuts.first().is_some_and(|cut| cut.len() == event.len());
+            let gone = cuts.last().is_some_and(|cut| cut.end == event.len());
             for cut in cuts {
                 if start + cut.start > kept_from {
                     out.push(chunk.slice(kept_from..start + cut.start));
@@ -135,6 +128,7 @@ impl UsageCutter {
             }
             out.push(bytes.clone());
             self.passing = true;
+            self.started = true;
             self.scan.at = 0;
             return;
         }
@@ -144,30 +138,34 @@ impl UsageCutter {
 
     fn end_event(&mut self, event: &Bytes, ends_chunk: bool, out: &mut Vec<Bytes>) {
         self.scan = Scan::default();
-        let before = out.len();
-        self.hand_on(event, out);
+        let end_is_cut = self.hand_on(event, out);
         if ends_chunk && event.last() == Some(&b'\r') {
-            self.after_cr = if out.len() == before { AfterCr::Cut } else { AfterCr::Kept };
+            self.after_cr = if end_is_cut { AfterCr::Cut } else { AfterCr::Kept };
         }
     }
 
-    fn hand_on(&mut self, event: &Bytes, out: &mut Vec<Bytes>) {
-        let mut at = 0;
+    /// Hands on what stays of `event`; tells whether its end was cut.
+    fn hand_on(&mut self, event: &Bytes, out: &mut Vec<Bytes>) -> bool {
+        let (mut at, mut end_is_cut) = (0, false);
         for cut in self.cuts(event) {
             if cut.start > at {
                 out.push(event.slice(at..cut.start));
             }
             at = cut.end;
+            end_is_cut = at == event.len();
         }
         if at < event.len() {
             out.push(event.slice(at..));
         }
+        end_is_cut
     }
 
     /// What is to be cut out of a complete event.
     fn cuts(&mut self, event: &[u8]) -> Vec<Range<usize>> {
         let first = !std::mem::replace(&mut self.started, true);
-        if memmem::find(event, b"\"usage\"").is_none() {
+        // Its last line feed may be in a chunk not yet seen: it does not count.
+        let len = event.len() - usize::from(event.ends_with(b"\r\n"));
+        if len > EVENT_BYTES_MAX || memmem::find(event, b"\"usage\"").is_none() {
             return Vec::new();
         }
         cuts_of(event, first)
@@ -182,45 +180,55 @@ pub fn cut_all(body: &[u8]) -> Vec<u8> {
     out.concat()
 }
 
-/// Looks for the blank line that ends an event.
+/// Looks for the end of an event, of a comment between events, or of a blank line between them.
 #[derive(Debug)]
 struct Scan {
     /// Bytes already seen.
     at: usize,
     /// Nothing stands on the line under way.
     line_is_empty: bool,
+    /// The line under way is a comment, and no field stands before it.
+    in_comment: bool,
+    /// A line that is no comment was seen.
+    in_event: bool,
     after_cr: bool,
 }
 
 impl Default for Scan {
     fn default() -> Self {
-        Self { at: 0, line_is_empty: true, after_cr: false }
+        let (in_comment, in_event) = (false, false);
+        Self { at: 0, line_is_empty: true, in_comment, in_event, after_cr: false }
     }
 }
 
 impl Scan {
-    /// Position just past the event's blank line. `bytes` start at position `offset`; those before
-    /// were seen.
+    /// Position just past the end. `bytes` start at position `offset`; those before were seen.
     fn find_end(&mut self, bytes: &[u8], offset: usize) -> Option<usize> {
         loop {
             let rest = bytes.get(self.at.saturating_sub(offset)..).unwrap_or_default();
-            let Some(at) = memchr2(b'\n', b'\r', rest) else {
-                if !rest.is_empty() {
-                    self.line_is_empty = false;
-                    self.after_cr = false;
+            match rest.first() {
+                None => return None,
+                Some(b'\r' | b'\n') => {}
+                Some(first) if self.line_is_empty => {
+                    self.in_comment = *first == b':' && !self.in_event;
+                    self.in_event |= !self.in_comment;
                 }
+                Some(_) => {}
+            }
+            let Some(at) = memchr2(b'\n', b'\r', rest) else {
+                self.line_is_empty = false;
+                self.after_cr = false;
                 self.at = offset + bytes.len();
                 return None;
             };
             let is_cr = rest.get(at) == Some(&b'\r');
-            let second_half = at == 0 && self.after_cr && !is_cr;
-            let blank = at == 0 && self.line_is_empty;
             self.at += at + 1;
-            if second_half {
-                self.after_cr = false;
+            if at == 0 && self.after_cr && !is_cr {
+                self.after_cr = false; // the second half of a line's end
                 continue;
             }
-            if blank {
+            let blank = at == 0 && self.line_is_empty;
+            if blank || self.in_comment {
                 if is_cr && rest.get(at + 1) == Some(&b'\n') {
                     self.at += 1;
                 }
@@ -230,74 +238,6 @@ impl Scan {
             self.after_cr = is_cr;
         }
     }
-}
-
-fn cuts_of(event: &[u8], first: bool) -> Vec<Range<usize>> {
-    let Some(data) = only_data_line(event, first) else { return Vec::new() };
-    let json = event.get(data.clone()).unwrap_or_default();
-    let (mut usage, mut choices_empty, mut payload) = (None, false, false);
-    let (mut before, mut last_end) = (None, 0);
-    let mut members = Members::new(json);
-    for span in &mut members {
-        let value = json.get(span.value.clone()).unwrap_or_default();
-        match json.get(span.key.clone()) {
-            Some(b"\"usage\"") => {
-                before = span.comma.map(|_| last_end);
-                usage = Some(span.clone());
-            }
-            Some(b"\"choices\"") => choices_empty = is_empty_array(value),
-            Some(key) if PAYLOAD.contains(&key) => {
-                payload |= !matches!(value, b"null" | b"[]" | b"{}");
-            }
-            _ => {}
-        }
-        last_end = span.value.end;
-    }
-    let Some(usage) = usage.filter(|_| members.is_whole()) else { return Vec::new() };
-    let value = json.get(usage.value.clone()).unwrap_or_default();
-    let is_object = value.starts_with(b"{");
-    let cut = if value == b"null" || (choices_empty && is_object && payload) {
-        let cut = member_cut(json, &usage, before);
-        Some(data.start + cut.start..data.start + cut.end)
-    } else {
-        (choices_empty && is_object).then_some(0..event.len())
-    };
-    cut.into_iter().collect()
-}
-
-/// From the end of the value before it; where it comes first, through its comma.
-fn member_cut(json: &[u8], usage: &Span, before: Option<usize>) -> Range<usize> {
-    if let Some(before) = before {
-        return before..usage.value.end;
-    }
-    let after = skip_space(json, usage.value.end);
-    if json.get(after) == Some(&b',') {
-        usage.key.start..skip_space(json, after + 1)
-    } else {
-        usage.key.start..usage.value.end
-    }
-}
-
-fn is_empty_array(value: &[u8]) -> bool {
-    value.first() == Some(&b'[') && skip_space(value, 1) + 1 == value.len()
-}
-
-/// The value of the event's only `data` line; `None` when there is none, or several.
-fn only_data_line(event: &[u8], first: bool) -> Option<Range<usize>> {
-    let mut found = None;
-    let mut at = if first && event.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
-    while at < event.len() {
-        let rest = event.get(at..)?;
-        let end = memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
-        if let Some(value) = rest.get(..end)?.strip_prefix(b"data:") {
-            if found.is_some() {
-                return None;
-            }
-            found = Some(at + end - value.len()..at + end);
-        }
-        at += end + 1;
-    }
-    found
 }
 
 #[cfg(test)]
@@ -338,6 +278,12 @@ mod tests {
                 "event: x\nid: 7\ndata: {\"a\":1}\n\n",
             ),
             ("data: {\"choices\":[],\"usage\":{}}", ""),
+            ("\u{feff}data: {\"choices\":[],\"usage\":{}}\n\ndata: x\n\n", "\u{feff}data: x\n\n"),
+            (
+                ": a\ndata: {\"choices\":[],\"usage\":{}}\r\n: b\r\nid: 1\r\n\r\n: c\n\n",
+                ": a\n: b\r\n: c\n\n",
+            ),
+            ("data: {\"usage\":null}\n\n", "data: {}\n\n"),
         ] {
             for step in [1, 2, 3, 7, 1000] {
                 assert_eq!(cut(with, step), without, "in pieces of {step}: {with:?}");
@@ -355,6 +301,9 @@ mod tests {
             "data: {\"usage\":null\ndata: }\n\n",
             "data: not json \"usage\":null\n\n",
             "data: {\"id\":1,\"usage\":nul",
+            "data\ndata: {\"usage\":null}\n\n",
+            "database: {\"usage\":null}\n\n",
+            "data: x\n\n\u{feff}data: {\"a\":1,\"usage\":null}\n\n",
             "\n\r\n\r\r\n",
         ] {
             for step in [1, 2, 3, 1000] {
@@ -364,11 +313,38 @@ mod tests {
     }
 
     #[test]
-    fn an_event_too_long_to_hold_passes_and_the_next_is_cut() {
-        let long = format!("data: \"{}\"\n\n", "x".repeat(EVENT_BYTES_MAX + 10));
-        let text = format!("{long}data: {{\"a\":1,\"usage\":null}}\n\n");
-        for step in [1 << 14, 1 << 20, 1 << 22] {
-            assert_eq!(cut(&text, step), format!("{long}data: {{\"a\":1}}\n\n"));
+    fn the_longest_event_that_is_cut_does_not_depend_on_chunks() {
+        for end in ["\n\n", "\r\n\r\n", "\r\r"] {
+            let frame = |text: &str| format!("data: {{\"a\":\"{text}\"{{}}}}{end}");
+            let room = EVENT_BYTES_MAX + usize::from(end.len() == 4);
+            for over in 0..3 {
+                let len = room + over - frame("").len() - ",\"usage\":null".len() + 2;
+                let event = frame(&"x".repeat(len));
+                let with = event.replace("{}", ",\"usage\":null") + "data: {\"usage\":null}\n\n";
+                let event = if over == 0 {
+                    event.replace("{}", "")
+                } else {
+                    event.replace("{}", ",\"usage\":null")
+                };
+                for step in [1 << 14, (1 << 20) + 1, 1 << 20, 1 << 22] {
+                    assert!(
+                        cut(&with, step) == format!("{event}data: {{}}\n\n"),
+                        "{end:?}, {over} over, in pieces of {step}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn comments_and_events_are_handed_on_at_once() {
+        let mut cutter = UsageCutter::default();
+        for piece in
+            [": ping\n", ": ping\r", "\ndata: 1\n\n", "\n", "\r", "\n: x\n\n", "data: 2\r\r"]
+        {
+            let mut out = Vec::new();
+            cutter.push(Bytes::from(piece), &mut out);
+            assert_eq!(out.concat(), piece.as_bytes());
         }
     }
 
@@ -389,15 +365,34 @@ mod tests {
         let spaces = prop::sample::select(vec!["", " "]);
         let content = "[a-z{}\\[\\],:é]{0,5}";
         let line_end = prop::sample::select(vec!["\n", "\r\n", "\r"]);
-        (0..6_u8, spaces, content, line_end, 0..3_usize).prop_map(|(kind, s, text, end, place)| {
-            let frame = |data: String| format!("data:{s}{data}{end}{end}");
+        let before = prop::sample::select(vec!["", "", "id: 7", "event: x", "\r", ": c"]);
+        let parts = (0..8_u8, spaces, content, line_end, 0..3_usize, before);
+        parts.prop_map(|(kind, s, text, end, place, before)| {
+            // Fields go with their event, comments and blank lines stay.
+            let before = match before {
+                "" | "\r" => before.to_owned(), // a line feed might belong to the line before it
+                line => format!("{line}{end}"),
+            };
+            let stays =
+                if before.starts_with([':', '\r']) { before.clone() } else { String::new() };
+            let frame = |data: String| format!("{before}data:{s}{data}{s}{end}{end}");
             match kind {
                 0 => Pair(format!(": {text}{end}{end}"), format!(": {text}{end}{end}")),
                 1 => Pair(
-                    String::new(),
+                    stays,
                     frame(format!("{{\"id\":{s}1,{s}\"choices\":{s}[],\"usage\":{{\"t\":{s}3}}}}")),
                 ),
                 2 => Pair(frame("[DONE]".into()), frame("[DONE]".into())),
+                3 => {
+                    let rest =
+                        format!("\"choices\":[{s}],{s}\"moderation\":{{\"x\":[\"{text}\"]}}");
+                    let with = format!("{{{rest}{s},{s}\"usage\":{{\"t\":3}}}}");
+                    Pair(frame(format!("{{{rest}}}")), frame(with))
+                }
+                4 => {
+                    let own = format!("{{\"choices\":[{{}}],\"usage\":{{\"t\":\"{text}\"}}}}");
+                    Pair(frame(own.clone()), frame(own))
+                }
                 _ => {
                     let members = [
                         format!("\"id\":{s}\"{text}\""),

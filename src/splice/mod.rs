@@ -4,6 +4,7 @@
 //! does not look like the JSON object it should be is left alone.
 
 mod cutter;
+mod event;
 mod json;
 mod request;
 
