@@ -1,0 +1,134 @@
+//! What the presets look for.
+
+use super::Check::{self, Any, Card, NotWords};
+
+/// A shape that is masked wherever it stands: its first group, where it has one, else all of it.
+pub(super) struct Shape {
+    /// Stands in the mark.
+    pub(super) name: &'static str,
+    /// Regular expression over bytes.
+    pub(super) regex: &'static str,
+    /// What a match must also be.
+    pub(super) check: Check,
+    /// It starts at the start of a word. Such a shape has no group.
+    pub(super) is_word: bool,
+}
+
+/// What may stand before a word: the end of another one, or an escape of JSON or of a URL, whose
+/// last letter is no part of the word.
+pub(super) const WORD_START: &str = r"(?:\b|\\[bfnrt]|\\u[0-9A-Fa-f]{4}|%[0-9A-Fa-f]{2})";
+
+const fn token(name: &'static str, regex: &'static str) -> Shape {
+    Shape { name, regex, check: Any, is_word: true }
+}
+
+const fn free(name: &'static str, regex: &'static str, check: Check) -> Shape {
+    Shape { name, regex, check, is_word: false }
+}
+
+/// Token shapes by the prefixes that their issuers document. Larger shapes stand before those they
+/// may hold.
+pub(super) const SECRETS: &[Shape] = &[
+    free(
+        "private-key",
+        r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:-{0,4}[A-Za-z0-9+/=\s\\:,.()])*-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----",
+        Any,
+    ),
+    // Cut off before its end.
+    free(
+        "private-key",
+        r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:\s|\\+[nr])*[A-Za-z0-9+/=]{40}(?:[A-Za-z0-9+/=\s]|\\+[nr])*",
+        Any,
+    ),
+    token("jwt", r"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"),
+    free(
+        "url-password",
+        r#"[a-z][a-z0-9+.-]{1,20}://[^\s/:@"'\\<>]{0,64}:([^\s/@"'\\<>\[][^\s/@"'\\<>]{2,127})@"#,
+        Any,
+    ),
+    token("anthropic-key", r"sk-ant-[A-Za-z0-9_-]{16,}"),
+    token("openrouter-key", r"sk-or-[A-Za-z0-9_-]{16,}"),
+    token("openai-key", r"sk-(?:proj|svcacct|admin|None)-[A-Za-z0-9_-]{16,}"),
+    Shape { name: "openai-key", regex: r"sk-[A-Za-z0-9_-]{20,}", check: NotWords, is_word: true },
+    token("aws-key-id", r"(?:AKIA|ASIA|AROA|AIDA|ABIA|ACCA)[A-Z0-9]{16}\b"),
+    free(
+        "aws-secret-key",
+        r#"(?i:aws_?secret_?(?:access_?)?key|secret_?access_?key)[\\"'\s:=]{1,8}([A-Za-z0-9/+]{40})"#,
+        Any,
+    ),
+    free(
+        "aws-session-token",
+        r#"(?i:aws_?session_?token|"sessiontoken)[\\"'\s:=]{1,8}([A-Za-z0-9/+=]{100,})"#,
+        Any,
+    ),
+    token("aws-bedrock-key", r"ABSK[A-Za-z0-9+/]{80,}={0,2}"),
+    token("google-key", r"AIza[A-Za-z0-9_-]{35}"),
+    token("google-oauth", r"ya29\.[A-Za-z0-9_-]{20,}"),
+    token("google-oauth", r"GOCSPX-[A-Za-z0-9_-]{20,}"),
+    token("github-token", r"gh[oprsu]_[A-Za-z0-9]{36,}"),
+    token("github-token", r"github_pat_[A-Za-z0-9_]{22,}"),
+    token("gitlab-token", r"gl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|soat)-[A-Za-z0-9_.-]{20,}"),
+    token("huggingface-token", r"(?:hf_|api_org_)[A-Za-z0-9]{30,}"),
+    token("slack-token", r"xox[a-z](?:\.xox[bp])?-[A-Za-z0-9-]{10,}"),
+    token("slack-token", r"xapp-[0-9]-[A-Za-z0-9-]{10,}"),
+    token("slack-webhook", r"hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9/]{20,}"),
+    token("stripe-key", r"(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{16,}"),
+    token("stripe-key", r"(?:sk|rk|whsec)_[A-Za-z0-9]{24,}"),
+    token("groq-key", r"gsk_[A-Za-z0-9]{20,}"),
+    token("xai-key", r"xai-[A-Za-z0-9]{20,}"),
+    token("perplexity-key", r"pplx-[A-Za-z0-9]{20,}"),
+    token("fireworks-key", r"fw_[A-Za-z0-9]{20,}"),
+    token("cerebras-key", r"csk-[a-z0-9]{32,}"),
+    token("replicate-token", r"r8_[A-Za-z0-9]{30,}"),
+    token("nvidia-key", r"nvapi-[A-Za-z0-9_-]{30,}"),
+    token("tavily-key", r"tvly-(?:dev-|prod-)?[A-Za-z0-9]{20,}"),
+    token("pinecone-key", r"pcsk_[A-Za-z0-9_]{40,}"),
+    token("langsmith-key", r"lsv2_(?:pt|sk)_[0-9a-f]{32}_[0-9a-f]{10}"),
+    token("npm-token", r"npm_[A-Za-z0-9]{30,}"),
+    token("pypi-token", r"pypi-[A-Za-z0-9_-]{50,}"),
+    token("rubygems-key", r"rubygems_[0-9a-f]{48}"),
+    token("docker-token", r"dckr_pat_[A-Za-z0-9_-]{20,}"),
+    token("sendgrid-key", r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"),
+    token("twilio-key", r"(?:SK|AC)[0-9a-f]{32}\b"),
+    token("mailgun-key", r"key-[0-9a-f]{32}\b"),
+    token("telegram-token", r"[0-9]{8,10}:AA[A-Za-z0-9_-]{33}"),
+    token("discord-webhook", r"discord(?:app)?\.com/api/webhooks/[0-9]+/[A-Za-z0-9_-]{40,}"),
+    token("digitalocean-token", r"do[opr]_v1_[0-9a-f]{64}\b"),
+    token("databricks-token", r"dapi[0-9a-f]{32}(?:-[0-9])?\b"),
+    token("doppler-token", r"dp\.(?:pt|st|sa|ct)\.[A-Za-z0-9._-]{40,}"),
+    token("grafana-token", r"glsa_[A-Za-z0-9]{32}_[0-9a-fA-F]{8}"),
+    token("vault-token", r"hv[sbr]\.[A-Za-z0-9_-]{24,}"),
+    token("linear-key", r"lin_api_[A-Za-z0-9]{32,}"),
+    token("notion-token", r"ntn_[A-Za-z0-9]{40,}"),
+    token("airtable-token", r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}"),
+    token("shopify-token", r"shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}\b"),
+    token("postman-key", r"PMAK-[0-9a-f]{24}-[0-9a-f]{34}"),
+    token("newrelic-key", r"NRAK-[A-Z0-9]{27}"),
+    token("supabase-token", r"sbp_[0-9a-f]{40}"),
+    token("atlassian-token", r"ATATT3[A-Za-z0-9_=-]{50,}"),
+    token("age-secret-key", r"AGE-SECRET-KEY-1[A-Z0-9]{50,}"),
+    free("azure-storage-key", r"(?:AccountKey|SharedAccessKey)=([A-Za-z0-9+/]{40,}={0,2})", Any),
+    free("azure-sas", r"[?&]sig=([A-Za-z0-9%+/]{40,}={0,2})", Any),
+    free(
+        "basic-auth",
+        r#"(?i:authorization)[\\"'\s:=]{1,8}(?i:basic) ([A-Za-z0-9+/]{8,}={0,2})"#,
+        Any,
+    ),
+    free("bearer-token", r"(?i:bearer) ([A-Za-z0-9_.~+/-]{20,}=*)", NotWords),
+    // A value of a key that says what it is, quoted; `\"` where code is quoted in JSON.
+    free(
+        "api-key",
+        r#"(?i:api[_-]?key|client[_-]?secret|secret[_-]?key|(?:access|refresh|auth)[_-]?token)\\*["']?\s{0,2}[:=]\s{0,2}\\*["']([^\s"'\\\[<{$][^\s"'\\]{11,255})\\*["']"#,
+        NotWords,
+    ),
+];
+
+/// E-mail addresses as people write them; not all that RFC 5322 allows.
+pub(super) const EMAILS: &[Shape] = &[token(
+    "email",
+    r"[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}\b",
+)];
+
+/// Payment card numbers, in one piece or in groups.
+pub(super) const CARDS: &[Shape] =
+    &[Shape { name: "card", regex: r"[0-9](?:[ -]?[0-9]){11,18}", check: Card, is_word: true }];
