@@ -9,21 +9,24 @@ mod patterns;
 mod place;
 
 use crate::config::{Redaction, RedactionPreset};
+use aho_corasick::AhoCorasick;
 use hmac::{Hmac, KeyInit, Mac};
 use patterns::{CARDS, EMAILS, SECRETS, Shape, WORD_START};
 use place::Place;
-use regex::bytes::{Captures, Regex, RegexBuilder, RegexSet, RegexSetBuilder};
+use regex::bytes::{Captures, Regex, RegexBuilder};
 use sha2::Sha256;
 use std::ops::Range;
 
-/// Largest compiled set, in bytes.
+/// Largest compiled pattern, in bytes.
 const COMPILED_MAX: usize = 32 << 20;
 
 /// A compiled set of patterns.
 #[derive(Debug)]
 pub struct Redactor {
-    /// Tells in one pass which rules match at all.
-    any: RegexSet,
+    /// Tells in one pass which rules may match at all.
+    hints: Option<AhoCorasick>,
+    /// The rule that each hint is of.
+    hinted: Vec<usize>,
     rules: Vec<Rule>,
     key: [u8; 16],
 }
@@ -33,6 +36,8 @@ struct Rule {
     name: String,
     regex: Regex,
     check: Check,
+    /// A text without its hints cannot match.
+    has_hints: bool,
 }
 
 /// What a match must also be, beyond what a regular expression can say.
@@ -47,7 +52,8 @@ enum Check {
 
 impl Default for Redactor {
     fn default() -> Self {
-        Self { any: RegexSet::empty(), rules: Vec::new(), key: uuid::Uuid::new_v4().into_bytes() }
+        let key = uuid::Uuid::new_v4().into_bytes();
+        Self { hints: None, hinted: Vec::new(), rules: Vec::new(), key }
     }
 }
 
@@ -57,33 +63,33 @@ impl Redactor {
     /// # Errors
     /// The message of a pattern that does not compile.
     pub fn new(rules: &[Redaction]) -> Result<Self, String> {
-        let mut patterns: Vec<(String, String, Check)> = Vec::new();
+        let mut redactor = Self::default();
+        let mut hints = Vec::new();
         for rule in rules {
-            let preset = match rule {
+            let shapes = match rule {
                 Redaction::Preset(RedactionPreset::Secrets) => SECRETS,
                 Redaction::Preset(RedactionPreset::Emails) => EMAILS,
                 Redaction::Preset(RedactionPreset::Cards) => CARDS,
                 Redaction::Custom { name, regex } => {
-                    patterns.push((plain(name), regex.clone(), Check::Any));
+                    redactor.rules.push(Rule::new(plain(name), regex, Check::Any, false)?);
                     continue;
                 }
             };
-            patterns.extend(preset.iter().map(|s| (s.name.to_owned(), pattern(s), s.check)));
+            for shape in shapes {
+                let own = shape.hints.split('|').filter(|hint| !hint.is_empty());
+                hints.extend(own.map(|hint| (hint, redactor.rules.len())));
+                let has_hints = !shape.hints.is_empty();
+                let name = shape.name.to_owned();
+                redactor.rules.push(Rule::new(name, &pattern(shape), shape.check, has_hints)?);
+            }
         }
-        let problem = |error: regex::Error| format!("capture.redact: {error}");
-        let any = RegexSetBuilder::new(patterns.iter().map(|(_, pattern, _)| pattern))
-            .size_limit(COMPILED_MAX)
-            .dfa_size_limit(COMPILED_MAX)
-            .build()
-            .map_err(problem)?;
-        let rules = patterns
-            .into_iter()
-            .map(|(name, pattern, check)| {
-                let regex = RegexBuilder::new(&pattern).size_limit(COMPILED_MAX).build();
-                Ok(Rule { name, regex: regex.map_err(problem)?, check })
-            })
-            .collect::<Result<_, String>>()?;
-        Ok(Self { any, rules, ..Self::default() })
+        let searcher = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .build(hints.iter().map(|(hint, _)| hint))
+            .map_err(|error| format!("capture.redact: {error}"))?;
+        redactor.hints = Some(searcher);
+        redactor.hinted = hints.into_iter().map(|(_, rule)| rule).collect();
+        Ok(redactor)
     }
 
     /// `body` with every match masked, and the names of the rules that matched; `None` when none did.
@@ -91,12 +97,15 @@ impl Redactor {
     /// A mark stands inside the string it belongs to, or is a string where a bare number stood. Only
     /// a pattern of one's own that reaches across the quotes of JSON can break it.
     pub fn redact(&self, body: &[u8]) -> Option<(Vec<u8>, Vec<String>)> {
-        let matched = self.any.matches(body);
-        if !matched.matched_any() {
-            return None;
+        let mut due: Vec<bool> = self.rules.iter().map(|rule| !rule.has_hints).collect();
+        for hint in self.hints.iter().flat_map(|hints| hints.find_overlapping_iter(body)) {
+            let rule = self.hinted.get(hint.pattern().as_usize());
+            if let Some(due) = rule.and_then(|rule| due.get_mut(*rule)) {
+                *due = true;
+            }
         }
         let (mut masked, mut names) = (None::<Vec<u8>>, Vec::new());
-        for rule in matched.iter().filter_map(|at| self.rules.get(at)) {
+        for (rule, _) in self.rules.iter().zip(due).filter(|(_, due)| *due) {
             let text = masked.as_deref().unwrap_or(body);
             let Some(next) = self.mask(text, rule) else { continue };
             masked = Some(next);
@@ -141,15 +150,20 @@ impl Redactor {
 }
 
 impl Rule {
+    fn new(name: String, regex: &str, check: Check, has_hints: bool) -> Result<Self, String> {
+        let regex = RegexBuilder::new(regex).size_limit(COMPILED_MAX).build();
+        let regex = regex.map_err(|error| format!("capture.redact: {error}"))?;
+        Ok(Self { name, regex, check, has_hints })
+    }
+
     /// What is to be masked of a match, and where to look for the next one.
     fn found(&self, text: &[u8], captures: &Captures<'_>) -> (Option<Range<usize>>, usize) {
         let Some(whole) = captures.get(0) else { return (None, text.len() + 1) };
         let part = captures.get(1).unwrap_or(whole);
         let start = part.start();
         let found = match self.check {
-            Check::Any => part.range(),
             Check::NotWords if is_words(part.as_bytes()) => start..start,
-            Check::NotWords => part.range(),
+            Check::Any | Check::NotWords => part.range(),
             Check::Card => {
                 let rest = text.get(start..).unwrap_or_default();
                 let len = cards::number_len(rest);

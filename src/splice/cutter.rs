@@ -181,24 +181,26 @@ pub fn cut_all(body: &[u8]) -> Vec<u8> {
 }
 
 /// Looks for the end of an event, of a comment between events, or of a blank line between them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Scan {
     /// Bytes already seen.
     at: usize,
-    /// Nothing stands on the line under way.
-    line_is_empty: bool,
-    /// The line under way is a comment, and no field stands before it.
-    in_comment: bool,
+    line: Line,
     /// A line that is no comment was seen.
     in_event: bool,
     after_cr: bool,
 }
 
-impl Default for Scan {
-    fn default() -> Self {
-        let (in_comment, in_event) = (false, false);
-        Self { at: 0, line_is_empty: true, in_comment, in_event, after_cr: false }
-    }
+/// The line under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Line {
+    /// Nothing stands on it yet.
+    #[default]
+    Empty,
+    /// A comment with no field before it.
+    Comment,
+    /// Part of an event.
+    Field,
 }
 
 impl Scan {
@@ -206,17 +208,15 @@ impl Scan {
     fn find_end(&mut self, bytes: &[u8], offset: usize) -> Option<usize> {
         loop {
             let rest = bytes.get(self.at.saturating_sub(offset)..).unwrap_or_default();
-            match rest.first() {
-                None => return None,
-                Some(b'\r' | b'\n') => {}
-                Some(first) if self.line_is_empty => {
-                    self.in_comment = *first == b':' && !self.in_event;
-                    self.in_event |= !self.in_comment;
+            match (self.line, rest.first()?) {
+                (Line::Empty, b'\r' | b'\n') | (Line::Comment | Line::Field, _) => {}
+                (Line::Empty, b':') if !self.in_event => self.line = Line::Comment,
+                (Line::Empty, _) => {
+                    self.line = Line::Field;
+                    self.in_event = true;
                 }
-                Some(_) => {}
             }
             let Some(at) = memchr2(b'\n', b'\r', rest) else {
-                self.line_is_empty = false;
                 self.after_cr = false;
                 self.at = offset + bytes.len();
                 return None;
@@ -227,14 +227,13 @@ impl Scan {
                 self.after_cr = false; // the second half of a line's end
                 continue;
             }
-            let blank = at == 0 && self.line_is_empty;
-            if blank || self.in_comment {
+            if self.line != Line::Field {
                 if is_cr && rest.get(at + 1) == Some(&b'\n') {
                     self.at += 1;
                 }
                 return Some(self.at);
             }
-            self.line_is_empty = true;
+            self.line = Line::Empty;
             self.after_cr = is_cr;
         }
     }

@@ -43,7 +43,8 @@ pub(super) fn cuts_of(event: &[u8], first: bool) -> Vec<Range<usize>> {
     let counts = choices_empty && value.starts_with(b"{");
     if value == b"null" || (counts && payload) {
         let cut = member_cut(json, &usage, before);
-        vec![data.start + cut.start..data.start + cut.end]
+        let in_event = data.start + cut.start..data.start + cut.end;
+        vec![in_event]
     } else if counts {
         all_but_comments(event, start)
     } else {
