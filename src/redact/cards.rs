@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn numbers_of_each_network() {
-        // Made up from issuer digits and a check digit, as the networks' test numbers are.
+        // Numbers that payment processors publish for tests; nobody holds them.
         for number in [
             "4111111111111111",
             "4111 1111 1111 1111",
