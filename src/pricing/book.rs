@@ -64,20 +64,19 @@ pub fn find<'a>(
         let mut found = files.filter_map(|file| ladder(file, model, at));
         found.next().map(|found| Found { matched: "borrowed", ..found })
     };
-    let mut hits = own.iter().filter_map(|file| {
+    let hit = own.iter().find_map(|file| {
         let (layer, prices) = *file;
         ladder(*file, model, at)
             .or_else(|| borrowed(prices.like.as_ref()?, Some(layer)))
             .or_else(|| pattern(*file, model))
     });
-    let hit = hits.find(|_| true);
-    let likes = own.iter().filter_map(|(_, prices)| prices.like.as_deref());
-    let found = hit.or_else(|| likes.into_iter().find_map(|like| borrowed(like, None)))?;
+    let mut likes = own.iter().filter_map(|(_, prices)| prices.like.as_deref());
+    let found = hit.or_else(|| likes.find_map(|like| borrowed(like, None)))?;
     if !found.model.extend {
         return Some(found);
     }
-    let weaker = own.iter().skip_while(|(layer, _)| *layer == found.layer);
-    let under = weaker.filter_map(|file| ladder(*file, model, at)).next();
+    let mut weaker = own.iter().skip_while(|(layer, _)| *layer == found.layer);
+    let under = weaker.find_map(|file| ladder(*file, model, at));
     Some(Found { under: under.map(|under| under.model), ..found })
 }
 

@@ -90,8 +90,10 @@ impl PriceBook {
     pub fn price(&self, charge: &Charge<'_>) -> Cost {
         let provider = self.slug(charge);
         let charge = Charge { provider: &provider, ..*charge };
-        let names = [charge.served, charge.requested];
-        let found = names.iter().flatten().find_map(|name| self.find(&provider, name, charge.at));
+        let find = |name: Option<&str>| self.find(&provider, name?, charge.at);
+        // What is asked for at Azure is the name of a deployment: it says nothing but to its owner.
+        let is_model = |found: &Found<'_>| provider != "azure" || found.layer == "override";
+        let found = find(charge.served).or_else(|| find(charge.requested).filter(is_model));
         let cost = compute::cost(&charge, found.as_ref());
         if cost.status == CostStatus::Unpriced {
             self.count_missing(&charge);
