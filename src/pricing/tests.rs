@@ -322,3 +322,14 @@ fn agreed_cases_are_exact() {
     println!("{exact} cases exact");
     assert!(exact > 80);
 }
+
+/// The schema for editors names the units that the program reads.
+#[test]
+fn the_schema_knows_every_unit() {
+    let schema: Value = serde_json::from_str(include_str!("../../pricing/schema.json")).unwrap();
+    for table in &units::TABLES {
+        let names = &schema["$defs"][table.key]["propertyNames"]["enum"];
+        let known: Vec<_> = table.units.iter().map(|unit| unit.name()).collect();
+        assert_eq!(*names, json!(known), "{}", table.key);
+    }
+}
