@@ -43,9 +43,10 @@ bench:
 	rm -rf target/bench && mkdir -p target/bench && cp -r $(RIG)/. target/bench && chmod -R u+w target/bench
 	cd target/bench && cargo build --release
 	printf '[server]\nlisten = "127.0.0.1:9300"\n[upstreams.openai]\nbase_url = "http://127.0.0.1:9000/v1"\n[log]\nlevel = "warn"\n' > target/bench/calltap.toml
-	cd target/bench && rm -rf data && ./run.py one --name calltap \
-	  --cmd '$(CURDIR)/target/release/calltap --config calltap.toml --data-dir data' \
+	cd target/bench && ./run.py one --name calltap \
+	  --cmd '$(CURDIR)/target/release/calltap --config {bench}/calltap.toml --data-dir {bench}/data' \
 	  --url http://127.0.0.1:9300 --rounds 3 --out calltap.jsonl
+	@grep -q '"peer": "calltap"' target/bench/calltap.jsonl || { echo 'calltap did not run'; exit 1; }
 	cd target/bench && ./run.py report calltap.jsonl
 
 clean:

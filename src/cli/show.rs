@@ -183,10 +183,10 @@ fn curl(record: &Record) -> String {
     );
     match &record.request {
         Some(Value::String(body)) => {
-            text.push_str(&format!(" \\\n  --data-binary {}", quote(body)));
+            text.push_str(&format!(" \\\n  --data-raw {}", quote(body)));
         }
         Some(body) => text.push_str(&format!(
-            " \\\n  -H 'Content-Type: application/json' \\\n  --data-binary {}",
+            " \\\n  -H 'Content-Type: application/json' \\\n  --data-raw {}",
             quote(&body.to_string())
         )),
         None => {}

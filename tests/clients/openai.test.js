@@ -48,6 +48,7 @@ test("plain", async () => {
   assert.equal(record.model.served, "gpt-4o-mini-2024-07-18");
   assert.equal(record.usage.output, 6);
   assert.equal(record.client.sdk, "openai-node");
+  assert.match(record.client.user_agent, /^OpenAI\/JS \d/);
   assert.equal(record.outcome, "completed");
 });
 

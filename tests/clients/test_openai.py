@@ -69,6 +69,7 @@ def test_plain(call):
     assert record["outcome"] == "completed" and record["finish_reasons"] == ["stop"]
     assert record["tags"]["prompt"] == "greet" and record["tags"]["user_query"] == ASK[0]["content"]
     assert record["client"]["sdk"] == "openai-python" and record["client"]["retry"] == 0
+    assert record["client"]["user_agent"] == f"OpenAI/Python {openai.__version__}"
     assert record["client"]["key"].startswith("fp_")
     assert record["parameters"]["temperature"] == 0.5
     assert record["response"]["choices"][0]["message"]["content"] == TEXT
