@@ -37,10 +37,15 @@ pub enum Command {
         )]
         usage: String,
     },
+    /// What a model costs, in every layer of the price book
+    Show {
+        /// Id or other name, with or without its provider; all models without it
+        model: Option<String>,
+    },
     /// Reads price files and says what is wrong with them
     Check {
-        /// Folder of price files
-        dir: PathBuf,
+        /// Folder of price files; those inside the program without it
+        dir: Option<PathBuf>,
     },
     /// Prices case objects, one a line on standard input
     Grade,
@@ -52,8 +57,10 @@ pub enum Command {
 /// When a price file or a case is wrong.
 pub fn run(common: &Common, command: &Command) -> Result<Exit, Stop> {
     if let Command::Check { dir } = command {
-        PriceBook::load(Some(dir)).map_err(|why| Stop::new(Exit::Config, why))?;
-        out::line(&format!("{}: ok", dir.display()))?;
+        let notes = PriceBook::check(dir.as_deref(), Timestamp::now());
+        for note in notes.map_err(|why| Stop::new(Exit::Config, why))? {
+            out::line(&note)?;
+        }
         return Ok(Exit::Ok);
     }
     let config = common.load(Vec::new())?.config;
@@ -67,6 +74,7 @@ pub fn run(common: &Common, command: &Command) -> Result<Exit, Stop> {
             let cost = price(&book, &case, at.unwrap_or_else(Timestamp::now));
             explain(common, &cost)
         }
+        Command::Show { model } => show(common, &book, model.as_deref()),
         Command::Grade => {
             for line in std::io::stdin().lock().lines() {
                 let case: Value = serde_json::from_str(&line?).map_err(|error| {
@@ -105,6 +113,33 @@ fn price(book: &PriceBook, case: &Value, at: Timestamp) -> Cost {
         at,
         host: None,
     })
+}
+
+/// Entries of the price book, one block each.
+fn show(common: &Common, book: &PriceBook, model: Option<&str>) -> Result<Exit, Stop> {
+    let entries = book.entries(model, Timestamp::now());
+    for entry in &entries {
+        if common.json {
+            let value = serde_json::to_string(entry);
+            out::line(&value.map_err(|error| Stop::new(Exit::Failed, error))?)?;
+            continue;
+        }
+        let names = [vec![entry.entry.clone()], entry.aliases.clone()].concat().join(", ");
+        let free = if entry.free { ", free" } else { "" };
+        out::line(&format!("{names} ({}{free})", entry.layer))?;
+        for set in &entry.prices {
+            let from = set.from.as_ref().map(|day| format!("from {day}"));
+            let when = Some(&set.when).filter(|when| !when.is_empty()).cloned();
+            let head: Vec<_> = from.into_iter().chain(when).collect();
+            if !head.is_empty() {
+                out::line(&format!("  {}", head.join(", ")))?;
+            }
+            for (unit, price, per) in &set.prices {
+                out::line(&format!("    {unit:<18} ${price:<10} / {per}"))?;
+            }
+        }
+    }
+    Ok(if entries.is_empty() { Exit::Failed } else { Exit::Ok })
 }
 
 fn explain(common: &Common, cost: &Cost) -> Result<Exit, Stop> {

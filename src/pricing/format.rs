@@ -1,36 +1,15 @@
 //! The price files: one TOML file a provider (`pricing.md` §5).
 
-use super::money::{Factor, Price};
+use super::{
+    check,
+    money::{Factor, Price},
+    schedule::{Model, Prices, Set, When},
+    units::TABLES,
+};
 use crate::model::Timestamp;
-use serde::Deserialize;
-use std::collections::BTreeMap;
-
-/// Prices by unit.
-pub type Prices = BTreeMap<String, Price>;
-
-/// What prices stand for: the key of the table, and how many units they buy.
-const TABLES: [(&str, u64, &[&str]); 3] = [
-    (
-        "mtok",
-        1_000_000,
-        &[
-            "input",
-            "output",
-            "cache_read",
-            "cache_write",
-            "cache_write_1h",
-            "input_audio",
-            "output_audio",
-            "cache_read_audio",
-            "input_image",
-            "output_image",
-            "cache_read_image",
-            "reasoning",
-        ],
-    ),
-    ("kcall", 1000, &["web_search", "file_search", "code_session", "request"]),
-    ("hour", 3600, &["input_seconds", "output_seconds"]),
-];
+use serde::{Deserialize, Deserializer, de};
+use std::{collections::BTreeMap, fmt, ops::Range};
+use toml::{Spanned, value::Datetime};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,8 +20,9 @@ struct File {
     #[serde(rename = "source")]
     _source: String,
     #[serde(default)]
-    regions: BTreeMap<String, String>,
+    hosts: Vec<String>,
     #[serde(default)]
+    regions: BTreeMap<String, Decimal>,
     like: Option<String>,
     #[serde(default)]
     model: Vec<FileModel>,
@@ -53,42 +33,54 @@ struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileModel {
-    id: String,
+    id: Spanned<String>,
     #[serde(default)]
     aliases: Vec<String>,
-    #[serde(default, rename = "checked")]
-    _checked: Option<toml::value::Datetime>,
+    checked: Option<Datetime>,
+    #[serde(default, rename = "source")]
+    _source: Option<String>,
     #[serde(default, rename = "confirmed_by")]
     _confirmed_by: Vec<String>,
+    #[serde(default, rename = "retired")]
+    _retired: Option<Datetime>,
+    /// Why the prices may break the rules of [`check`].
+    odd: Option<String>,
     #[serde(default)]
     free: bool,
+    #[serde(default)]
+    extend: bool,
+    #[serde(default)]
+    regions: BTreeMap<String, Decimal>,
     #[serde(default)]
     price: Vec<FilePrice>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Prices by unit, as a file writes them.
+type FileTable = BTreeMap<String, Decimal>;
+
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FilePrice {
+    from: Option<Datetime>,
     #[serde(default)]
-    from: Option<toml::value::Datetime>,
+    mtok: FileTable,
     #[serde(default)]
-    mtok: BTreeMap<String, String>,
+    kcall: FileTable,
     #[serde(default)]
-    kcall: BTreeMap<String, String>,
+    hour: FileTable,
     #[serde(default)]
-    hour: BTreeMap<String, String>,
+    mchar: FileTable,
+    #[serde(default)]
+    kpage: FileTable,
     #[serde(default)]
     when: Vec<FileWhen>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileWhen {
-    #[serde(default)]
     prompt_over: Option<u64>,
-    #[serde(default)]
     prompt_from: Option<u64>,
-    #[serde(default)]
     tier: Option<String>,
     #[serde(default)]
     any_prompt: bool,
@@ -97,119 +89,78 @@ struct FileWhen {
     #[serde(default)]
     days: Vec<String>,
     #[serde(default)]
-    mtok: BTreeMap<String, String>,
+    mtok: FileTable,
     #[serde(default)]
-    kcall: BTreeMap<String, String>,
+    kcall: FileTable,
     #[serde(default)]
-    hour: BTreeMap<String, String>,
+    hour: FileTable,
+    #[serde(default)]
+    mchar: FileTable,
+    #[serde(default)]
+    kpage: FileTable,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileAlias {
-    name: String,
+    name: Spanned<String>,
     to: Vec<FileTarget>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileTarget {
-    #[serde(default)]
-    from: Option<toml::value::Datetime>,
+    from: Option<Datetime>,
     model: String,
 }
 
+/// A decimal number: a string, or a bare number through its shortest spelling.
+#[derive(Clone, Debug)]
+struct Decimal(String);
+
+impl<'de> Deserialize<'de> for Decimal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Decimal;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a decimal number, best in quotes")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Decimal, E> {
+                Ok(Decimal(text.to_owned()))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Decimal, E> {
+                Ok(Decimal(number.to_string()))
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Decimal, E> {
+                Ok(Decimal(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
 /// A provider's prices, ready for use.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Provider {
     /// Slug.
     pub name: String,
-    /// Factor on token prices by host.
+    /// Hosts of its API.
+    pub hosts: Vec<String>,
+    /// Factor on token prices by host or place.
     pub regions: BTreeMap<String, Factor>,
     /// Provider whose exact ids are tried last.
     pub like: Option<String>,
-    /// By id.
+    /// By id; an id with a trailing `*` stands for all that begin so.
     pub models: BTreeMap<String, Model>,
-    /// Id by alias.
-    pub aliases: BTreeMap<String, String>,
-    /// Aliases that moved: (from, id), in order of time.
-    pub moving: BTreeMap<String, Vec<(Option<Timestamp>, String)>>,
-}
-
-/// A model's prices over time.
-#[derive(Debug)]
-pub struct Model {
-    /// Costs nothing, by statement.
-    pub free: bool,
-    /// In order of time.
-    pub sets: Vec<Set>,
-}
-
-/// Prices that hold from a moment on.
-#[derive(Debug)]
-pub struct Set {
-    /// Since when; `None` for ever.
-    pub from: Option<Timestamp>,
-    /// As the file writes that day.
-    pub from_text: Option<String>,
-    base: Prices,
-    when: Vec<When>,
-}
-
-#[derive(Debug)]
-struct When {
-    prompt_over: Option<u64>,
-    prompt_from: Option<u64>,
-    tier: Option<String>,
-    /// Minutes of the UTC day, half-open; may wrap midnight.
-    utc: Vec<(u32, u32)>,
-    /// 0 is Monday.
-    days: Vec<u32>,
-    prices: Prices,
-}
-
-/// What decides about the prices of one call.
-#[derive(Clone, Copy, Debug)]
-pub struct Circumstances<'a> {
-    /// All prompt tokens, cached ones included.
-    pub prompt: u64,
-    /// Served tier; `None` is the default.
-    pub tier: Option<&'a str>,
-    /// Start of the request.
-    pub at: Timestamp,
-}
-
-impl Set {
-    /// The base prices with every matching `when` over them, in file order, later ones winning.
-    pub fn prices(&self, call: Circumstances<'_>) -> Prices {
-        let mut prices = self.base.clone();
-        for when in self.when.iter().filter(|when| when.holds(call)) {
-            prices.extend(when.prices.iter().map(|(unit, price)| (unit.clone(), *price)));
-        }
-        prices
-    }
-
-    /// Whether the served tier has prices of its own.
-    pub fn knows_tier(&self, tier: &str) -> bool {
-        self.when.iter().any(|when| when.tier.as_deref() == Some(tier))
-    }
-}
-
-impl When {
-    fn holds(&self, call: Circumstances<'_>) -> bool {
-        let minute = u32::try_from(call.at.0.div_euclid(60_000_000).rem_euclid(1440)).unwrap_or(0);
-        // 1970-01-01 was a Thursday.
-        let day = call.at.0.div_euclid(86_400_000_000);
-        let day = u32::try_from((day + 3).rem_euclid(7)).unwrap_or(0);
-        let within = |(from, to): &(u32, u32)| {
-            if from < to { (*from..*to).contains(&minute) } else { minute >= *from || minute < *to }
-        };
-        self.prompt_over.is_none_or(|limit| call.prompt > limit)
-            && self.prompt_from.is_none_or(|limit| call.prompt >= limit)
-            && (self.tier.is_none() || self.tier.as_deref() == call.tier)
-            && (self.utc.is_empty() || self.utc.iter().any(within))
-            && (self.days.is_empty() || self.days.contains(&day))
-    }
+    /// Aliases with the ids they had: (from, id), in order of time.
+    pub aliases: BTreeMap<String, Vec<(Option<Timestamp>, String)>>,
+    /// Ids and aliases as they are spelt, by their lower-case form.
+    pub spelling: BTreeMap<String, String>,
 }
 
 /// Reads a price file; `name` stands in messages.
@@ -217,133 +168,159 @@ impl When {
 /// # Errors
 /// What is wrong, with file and, where it is known, line.
 pub fn read(name: &str, text: &str) -> Result<Provider, String> {
-    let file: File = toml::from_str(text).map_err(|error| {
-        let line = error.span().and_then(|span| text.get(..span.start));
-        let line =
-            line.map_or(String::new(), |before| format!(":{}", before.matches('\n').count() + 1));
-        format!("{name}{line}: {}", error.message())
-    })?;
+    let place = |span: Option<Range<usize>>| {
+        let before = span.and_then(|span| text.get(..span.start));
+        let line = before.map(|before| before.matches('\n').count() + 1);
+        line.map_or_else(|| name.to_owned(), |line| format!("{name}:{line}"))
+    };
+    let file: File = toml::from_str(text)
+        .map_err(|error| format!("{}: {}", place(error.span()), error.message()))?;
     if file.schema != 1 || file.currency != "USD" {
         return Err(format!("{name}: needs `schema = 1` and `currency = \"USD\"`"));
     }
     let mut provider = Provider {
         name: file.provider,
-        regions: BTreeMap::new(),
+        hosts: file.hosts,
+        regions: factors(&file.regions).map_err(|why| format!("{name}: {why}"))?,
         like: file.like,
-        models: BTreeMap::new(),
-        aliases: BTreeMap::new(),
-        moving: BTreeMap::new(),
+        ..Provider::default()
     };
-    for (host, factor) in file.regions {
-        let factor =
-            Factor::parse(&factor).ok_or_else(|| format!("{name}: regions.{host} is no number"))?;
-        provider.regions.insert(host, factor);
-    }
     for model in file.model {
-        add_model(name, &mut provider, model)?;
+        let at = place(Some(model.id.span()));
+        add_model(&mut provider, model).map_err(|why| format!("{at}: {why}"))?;
     }
     for alias in file.alias {
-        let mut targets = Vec::new();
-        for target in alias.to {
-            targets.push((moment(name, target.from.as_ref())?, target.model));
-        }
-        provider.moving.insert(alias.name, targets);
+        let at = place(Some(alias.name.span()));
+        add_alias(&mut provider, alias).map_err(|why| format!("{at}: {why}"))?;
     }
     Ok(provider)
 }
 
-fn add_model(name: &str, provider: &mut Provider, model: FileModel) -> Result<(), String> {
-    let id = model.id.clone();
-    let mut sets: Vec<Set> = Vec::new();
-    for price in model.price {
-        let from = moment(name, price.from.as_ref())?;
-        if sets.last().is_some_and(|last| last.from >= from) {
-            return Err(format!("{name}: {id}: `from` must rise from block to block"));
+fn add_model(provider: &mut Provider, file: FileModel) -> Result<(), String> {
+    let id = file.id.into_inner();
+    let mut model = Model {
+        free: file.free,
+        extend: file.extend,
+        checked: moment(file.checked.as_ref())?,
+        regions: factors(&file.regions)?,
+        sets: Vec::new(),
+    };
+    for price in file.price {
+        let set = read_set(price).map_err(|why| format!("{id}: {why}"))?;
+        if model.sets.last().is_some_and(|last| last.from >= set.from) {
+            return Err(format!("{id}: `from` must rise from block to block"));
         }
-        let mut when = Vec::new();
-        for block in price.when {
-            when.push(read_when(name, &id, block)?);
-        }
-        sets.push(Set {
-            from,
-            from_text: price.from.map(|from| from.to_string()),
-            base: prices(name, &id, [&price.mtok, &price.kcall, &price.hour])?,
-            when,
-        });
+        model.sets.push(set);
     }
-    if sets.is_empty() && !model.free {
+    if model.sets.is_empty() != model.free {
         return Err(format!(
-            "{name}: {id}: has no price; say `free = true` where it costs nothing"
+            "{id}: needs a price, or `free = true` where it costs nothing, and not both"
         ));
     }
-    for alias in model.aliases {
-        if provider.aliases.insert(alias.clone(), id.clone()).is_some() {
-            return Err(format!("{name}: the alias {alias} stands twice"));
-        }
+    check::model(&model, file.odd.as_deref()).map_err(|why| format!("{id}: {why}"))?;
+    for alias in file.aliases {
+        spell(provider, &alias)?;
+        provider.aliases.insert(alias, vec![(None, id.clone())]);
     }
-    match provider.models.insert(id.clone(), Model { free: model.free, sets }) {
-        Some(_) => Err(format!("{name}: the model {id} stands twice")),
+    spell(provider, &id)?;
+    provider.models.insert(id, model);
+    Ok(())
+}
+
+fn add_alias(provider: &mut Provider, alias: FileAlias) -> Result<(), String> {
+    let name = alias.name.into_inner();
+    let mut targets: Vec<(Option<Timestamp>, String)> = Vec::new();
+    for target in alias.to {
+        let from = moment(target.from.as_ref())?;
+        if targets.last().is_some_and(|(last, _)| *last >= from) {
+            return Err(format!("{name}: `from` must rise from target to target"));
+        }
+        if !provider.models.contains_key(&target.model) {
+            return Err(format!("{name}: there is no model {}", target.model));
+        }
+        targets.push((from, target.model));
+    }
+    spell(provider, &name)?;
+    provider.aliases.insert(name, targets);
+    Ok(())
+}
+
+/// Ids and aliases differ in more than the case of their letters.
+fn spell(provider: &mut Provider, name: &str) -> Result<(), String> {
+    match provider.spelling.insert(name.to_lowercase(), name.to_owned()) {
+        Some(other) => Err(format!("{name} stands twice, also as {other}")),
         None => Ok(()),
     }
 }
 
-fn read_when(name: &str, id: &str, block: FileWhen) -> Result<When, String> {
-    let conditional = block.prompt_over.is_some()
-        || block.prompt_from.is_some()
-        || block.tier.is_some()
-        || !block.utc.is_empty()
-        || !block.days.is_empty();
-    if !conditional {
-        return Err(format!("{name}: {id}: a `when` block without a condition"));
-    }
-    if block.any_prompt && (block.prompt_over.is_some() || block.prompt_from.is_some()) {
-        return Err(format!("{name}: {id}: `any_prompt` beside a prompt size"));
-    }
-    let bad = |what: &str| format!("{name}: {id}: `{what}` is neither hours nor a day");
-    let utc = block
-        .utc
-        .iter()
-        .map(|text| hours(text).ok_or_else(|| bad(text)))
-        .collect::<Result<_, _>>()?;
-    let days = block
-        .days
-        .iter()
-        .map(|text| weekday(text).ok_or_else(|| bad(text)))
-        .collect::<Result<_, _>>()?;
-    Ok(When {
-        prompt_over: block.prompt_over,
-        prompt_from: block.prompt_from,
-        tier: block.tier,
-        utc,
-        days,
-        prices: prices(name, id, [&block.mtok, &block.kcall, &block.hour])?,
+fn read_set(file: FilePrice) -> Result<Set, String> {
+    let tables = [file.mtok, file.kcall, file.hour, file.mchar, file.kpage];
+    Ok(Set {
+        from: moment(file.from.as_ref())?,
+        from_text: file.from.map(|from| from.to_string()),
+        base: prices(&tables)?,
+        when: file.when.into_iter().map(read_when).collect::<Result<_, _>>()?,
     })
 }
 
-fn prices(name: &str, id: &str, tables: [&BTreeMap<String, String>; 3]) -> Result<Prices, String> {
+fn read_when(file: FileWhen) -> Result<When, String> {
+    let bad = |what: &String| format!("`{what}` is neither hours nor a day");
+    let utc = file.utc.iter().map(|text| hours(text).ok_or_else(|| bad(text)));
+    let days = file.days.iter().map(|text| weekday(text).ok_or_else(|| bad(text)));
+    let tables = [file.mtok, file.kcall, file.hour, file.mchar, file.kpage];
+    let when = When {
+        prompt_over: file.prompt_over,
+        prompt_from: file.prompt_from,
+        any_prompt: file.any_prompt,
+        utc: utc.collect::<Result<_, _>>()?,
+        days: days.collect::<Result<_, _>>()?,
+        tier: file.tier,
+        prices: prices(&tables)?,
+    };
+    if !when.is_step() && when.tier.is_none() && when.utc.is_empty() && when.days.is_empty() {
+        return Err("a `when` block without a condition".to_owned());
+    }
+    if when.any_prompt && when.is_step() {
+        return Err("`any_prompt` beside a prompt size".to_owned());
+    }
+    Ok(when)
+}
+
+fn prices(tables: &[FileTable; 5]) -> Result<Prices, String> {
     let mut prices = Prices::new();
-    for ((table, per, units), entries) in TABLES.iter().zip(tables) {
-        for (unit, text) in entries {
-            if !units.contains(&unit.as_str()) {
-                return Err(format!(
-                    "{name}: {id}: {table} has no unit `{unit}`; known are {}",
-                    units.join(", ")
-                ));
-            }
-            let price = Price::parse(text, *per).filter(|price| price.nano > 0).ok_or_else(|| {
-                format!("{name}: {id}: {table}.{unit} = \"{text}\" is no price; leave out what is not known, say `free = true` where it costs nothing")
+    for (table, entries) in TABLES.iter().zip(tables) {
+        for (name, Decimal(text)) in entries {
+            let unit = table.units.iter().find(|unit| unit.name() == name).ok_or_else(|| {
+                let known: Vec<_> = table.units.iter().map(|unit| unit.name()).collect();
+                format!("{} has no unit `{name}`; known are {}", table.key, known.join(", "))
             })?;
-            prices.insert(unit.clone(), price);
+            let price = Price::parse(text, table.per).filter(|price| price.nano > 0);
+            let price = price.ok_or_else(|| {
+                format!(
+                    "{}.{name} = \"{text}\" is no price; leave out what is not known, say `free = true` where it costs nothing",
+                    table.key
+                )
+            })?;
+            prices.insert(*unit, price);
         }
     }
     Ok(prices)
 }
 
-fn moment(name: &str, from: Option<&toml::value::Datetime>) -> Result<Option<Timestamp>, String> {
-    let Some(from) = from else { return Ok(None) };
-    let text = from.to_string();
-    let whole = if from.time.is_none() { format!("{text}T00:00:00Z") } else { text.clone() };
-    whole.parse().map(Some).map_err(|_| format!("{name}: `{text}` is no day"))
+fn factors(regions: &BTreeMap<String, Decimal>) -> Result<BTreeMap<String, Factor>, String> {
+    let factor = |(place, Decimal(text)): (&String, &Decimal)| {
+        let factor = Factor::parse(text).ok_or_else(|| format!("regions.{place} is no number"));
+        Ok((place.clone(), factor?))
+    };
+    regions.iter().map(factor).collect()
+}
+
+/// The start of a day in UTC, or a moment.
+fn moment(day: Option<&Datetime>) -> Result<Option<Timestamp>, String> {
+    let Some(day) = day else { return Ok(None) };
+    let text = day.to_string();
+    let whole = if day.time.is_none() { format!("{text}T00:00:00Z") } else { text.clone() };
+    whole.parse().map(Some).map_err(|_| format!("`{text}` is no day"))
 }
 
 /// `01:00-04:00` in minutes.
@@ -365,6 +342,7 @@ fn weekday(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pricing::{schedule::Circumstances, units::Unit};
 
     const HEAD: &str = "schema = 1\nprovider = \"p\"\ncurrency = \"USD\"\nsource = \"x\"\n";
 
@@ -376,15 +354,15 @@ mod tests {
     #[test]
     fn conditions_overlay_in_file_order() {
         let set = set(
-            "mtok = { input = \"2\", output = \"8\" }\n[[model.price.when]]\nprompt_over = 100\nmtok = { input = \"4\" }\n[[model.price.when]]\ntier = \"flex\"\nmtok = { input = \"1\" }\n",
+            "mtok = { input = \"2\", output = 8 }\n[[model.price.when]]\nprompt_over = 100\nmtok = { input = \"4\" }\n[[model.price.when]]\ntier = \"flex\"\nany_prompt = true\nmtok = { input = 1.5 }\n",
         );
         let input = |prompt, tier| {
             let at = Timestamp(0);
-            set.prices(Circumstances { prompt, tier, at })["input"].dollars()
+            set.prices(Circumstances { prompt, tier, at })[&Unit::Input].dollars()
         };
         assert_eq!(input(100, None), "2");
         assert_eq!(input(101, None), "4");
-        assert_eq!(input(101, Some("flex")), "1");
+        assert_eq!(input(101, Some("flex")), "1.5");
         assert!(set.knows_tier("flex") && !set.knows_tier("batch"));
     }
 
@@ -395,7 +373,7 @@ mod tests {
         );
         let input = |at: &str| {
             let at = at.parse().unwrap();
-            set.prices(Circumstances { prompt: 1, tier: None, at })["input"].dollars()
+            set.prices(Circumstances { prompt: 1, tier: None, at })[&Unit::Input].dollars()
         };
         assert_eq!(input("2026-11-20T01:00:00Z"), "2");
         assert_eq!(input("2026-11-20T04:00:00Z"), "1");
@@ -404,18 +382,36 @@ mod tests {
     }
 
     #[test]
-    fn faults_name_file_and_place() {
+    fn faults_name_file_and_line() {
+        let model = "[[model]]\nid = \"m\"\n";
         for (body, says) in [
-            ("[[model]]\nid = \"m\"\nprise = 1\n", "p.toml:7: unknown field `prise`"),
-            ("[[model]]\nid = \"m\"\n[[model.price]]\nmtok = { input = \"0\" }\n", "free = true"),
+            (format!("{model}prise = 1\n"), "p.toml:7: unknown field `prise`"),
             (
-                "[[model]]\nid = \"m\"\n[[model.price]]\nmtok = { inputt = \"1\" }\n",
-                "no unit `inputt`",
+                format!("{model}[[model.price]]\nmtok = {{ input = \"0\" }}\n"),
+                "p.toml:6: m: mtok.input",
             ),
-            ("[[model]]\nid = \"m\"\n", "has no price"),
+            (format!("{model}[[model.price]]\nmtok = {{ inputt = \"1\" }}\n"), "no unit `inputt`"),
+            (model.to_owned(), "needs a price"),
             (
-                "[[model]]\nid = \"m\"\nfree = true\n[[model]]\nid = \"m\"\nfree = true\n",
-                "stands twice",
+                format!("{model}free = true\n[[model]]\nid = \"M\"\nfree = true\n"),
+                "p.toml:9: M stands twice",
+            ),
+            (format!("{model}free = true\naliases = [\"M\"]\n"), "stands twice"),
+            (
+                format!(
+                    "{model}[[model.price]]\nfrom = 2026-01-02\nmtok = {{ input = \"1\" }}\n[[model.price]]\nfrom = 2026-01-01\nmtok = {{ input = \"1\" }}\n"
+                ),
+                "must rise",
+            ),
+            (
+                format!(
+                    "{model}[[model.price]]\nmtok = {{ input = \"1\" }}\n[[model.price.when]]\nmtok = {{ input = \"1\" }}\n"
+                ),
+                "without a condition",
+            ),
+            (
+                "[[alias]]\nname = \"a\"\nto = [{ model = \"gone\" }]\n".to_owned(),
+                "p.toml:6: a: there is no model gone",
             ),
         ] {
             let error = read("p.toml", &format!("{HEAD}{body}")).unwrap_err();

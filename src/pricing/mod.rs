@@ -4,28 +4,30 @@
 //! What has no known price is null, never zero.
 
 mod book;
+mod check;
 mod compute;
+mod embedded;
 mod format;
 mod money;
+mod reported;
+mod schedule;
+mod show;
+mod units;
+mod usage;
 
+pub use embedded::BOOK;
 pub use money::{dollars, pico};
+pub use show::{Entry, PriceSet};
 
 use crate::model::{Cost, CostStatus, Timestamp, Usage};
-use book::Found;
+use book::{Found, Layered};
 use format::Provider;
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{Mutex, OnceLock},
-};
+use std::{collections::BTreeMap, path::Path, sync::Mutex};
 
-/// Version of the embedded book.
-pub const BOOK: &str = "2026.11.20";
-/// The embedded files.
-const EMBEDDED: &[(&str, &str)] =
-    &[("pricing/openai.toml", include_str!("../../pricing/openai.toml"))];
 /// Most (provider, model) pairs without a price that are counted apart.
 const MISSING_MAX: usize = 1000;
+/// Longest provider or model name that is kept of them, in bytes.
+const MISSING_NAME_MAX: usize = 200;
 
 /// What is to be priced.
 #[derive(Clone, Copy, Debug)]
@@ -50,26 +52,28 @@ pub struct Charge<'a> {
     pub host: Option<&'a str>,
 }
 
+impl<'a> Charge<'a> {
+    /// A charge about which nothing else is known.
+    pub fn new(provider: &'a str, usage: &'a Usage) -> Self {
+        Self {
+            provider,
+            served: None,
+            requested: None,
+            endpoint: "",
+            usage,
+            tier: None,
+            tools: &[],
+            at: Timestamp(0),
+            host: None,
+        }
+    }
+}
+
 /// Prices of all layers.
 #[derive(Debug, Default)]
 pub struct PriceBook {
     overrides: Vec<Provider>,
     missing: Mutex<BTreeMap<(String, String), u64>>,
-}
-
-/// The embedded book, read on first use.
-fn embedded() -> &'static [Provider] {
-    static PROVIDERS: OnceLock<Vec<Provider>> = OnceLock::new();
-    PROVIDERS.get_or_init(|| {
-        let read = |(name, text): &(&str, &str)| match format::read(name, text) {
-            Ok(provider) => Some(provider),
-            Err(error) => {
-                tracing::error!(error, "an embedded price file is damaged"); // a test reads them all
-                None
-            }
-        };
-        EMBEDDED.iter().filter_map(read).collect()
-    })
 }
 
 impl PriceBook {
@@ -78,54 +82,23 @@ impl PriceBook {
     /// # Errors
     /// A rendered message with file and line when a file of `dir` is wrong.
     pub fn load(dir: Option<&Path>) -> Result<Self, String> {
-        let Some(dir) = dir else { return Ok(Self::default()) };
-        let problem = |error: std::io::Error| format!("pricing.dir {}: {error}", dir.display());
-        let mut overrides = Vec::new();
-        let mut paths: Vec<_> = std::fs::read_dir(dir)
-            .map_err(problem)?
-            .filter_map(Result::ok)
-            .map(|e| e.path())
-            .collect();
-        paths.sort();
-        for path in paths.iter().filter(|path| path.extension().is_some_and(|end| end == "toml")) {
-            let text = std::fs::read_to_string(path).map_err(problem)?;
-            overrides.push(format::read(&path.display().to_string(), &text)?);
-        }
+        let overrides = dir.map(read_dir).transpose()?.unwrap_or_default();
         Ok(Self { overrides, missing: Mutex::default() })
-    }
-
-    fn find(&self, provider: &str, model: &str, at: Timestamp) -> Option<Found<'_>> {
-        let layers = [("override", self.overrides.as_slice()), ("embedded", embedded())];
-        book::find(&layers, provider, model, at)
     }
 
     /// What `charge` cost.
     pub fn price(&self, charge: &Charge<'_>) -> Cost {
-        let names = [charge.served, charge.requested];
-        let found =
-            names.iter().flatten().find_map(|name| self.find(charge.provider, name, charge.at));
-        let cost = compute::cost(charge, found.as_ref());
+        let provider = self.slug(charge);
+        let charge = Charge { provider: &provider, ..*charge };
+        let find = |name: Option<&str>| self.find(&provider, name?, charge.at);
+        // What is asked for at Azure is the name of a deployment: it says nothing but to its owner.
+        let is_model = |found: &Found<'_>| provider != "azure" || found.layer == "override";
+        let found = find(charge.served).or_else(|| find(charge.requested).filter(is_model));
+        let cost = compute::cost(&charge, found.as_ref());
         if cost.status == CostStatus::Unpriced {
-            self.count_missing(charge);
+            self.count_missing(&charge);
         }
         cost
-    }
-
-    /// Counts a model without a price, and says so once.
-    fn count_missing(&self, charge: &Charge<'_>) {
-        let model = charge.served.or(charge.requested).unwrap_or_default();
-        let key = (charge.provider.to_owned(), model.to_owned());
-        let Ok(mut missing) = self.missing.lock() else { return };
-        if let Some(count) = missing.get_mut(&key) {
-            *count += 1;
-        } else if missing.len() < MISSING_MAX {
-            tracing::warn!(
-                provider = charge.provider,
-                model,
-                "no price is known; the cost is left open"
-            );
-            missing.insert(key, 1);
-        }
     }
 
     /// Models without a price, and how many calls they had.
@@ -135,6 +108,72 @@ impl PriceBook {
             .map(|missing| missing.iter().map(|((p, m), n)| (p.clone(), m.clone(), *n)).collect())
             .unwrap_or_default()
     }
+
+    /// The slug of the price files: the provider's, or that of the host where it has none.
+    fn slug(&self, charge: &Charge<'_>) -> String {
+        let slug = book::slug(charge.provider);
+        if !self.files(&slug).is_empty() {
+            return slug;
+        }
+        let Some(host) = charge.host.map(|host| host.split(':').next().unwrap_or(host)) else {
+            return slug;
+        };
+        let serves = |file: &Provider| file.hosts.iter().any(|own| own == host);
+        let own = self.overrides.iter().find(|file| serves(file));
+        own.or_else(|| embedded::all().find(|file| serves(file)))
+            .map_or(slug, |file| file.name.clone())
+    }
+
+    fn find(&self, provider: &str, model: &str, at: Timestamp) -> Option<Found<'_>> {
+        book::find(&|slug| self.files(slug), provider, model, at)
+    }
+
+    /// A provider's files, strongest layer first.
+    fn files(&self, slug: &str) -> Vec<Layered<'_>> {
+        let own = self.overrides.iter().filter(|file| file.name == slug);
+        let embedded = embedded::provider(slug).map(|file| ("embedded", file));
+        own.map(|file| ("override", file)).chain(embedded).collect()
+    }
+
+    /// Counts a model without a price, and says so once.
+    fn count_missing(&self, charge: &Charge<'_>) {
+        let cut = |name: &str| {
+            let end = name.floor_char_boundary(MISSING_NAME_MAX);
+            name.get(..end).unwrap_or_default().to_owned()
+        };
+        let key =
+            (cut(charge.provider), cut(charge.served.or(charge.requested).unwrap_or_default()));
+        let Ok(mut missing) = self.missing.lock() else { return };
+        if let Some(count) = missing.get_mut(&key) {
+            *count += 1;
+        } else if missing.len() < MISSING_MAX {
+            let (provider, model) = (key.0.as_str(), key.1.as_str());
+            tracing::warn!(
+                provider,
+                model,
+                "no price is known, the cost is left open; `calltap pricing explain --provider '{provider}' --model '{model}'` says what was tried"
+            );
+            missing.insert(key, 1);
+        }
+    }
+}
+
+fn read_dir(dir: &Path) -> Result<Vec<Provider>, String> {
+    let problem = |error: std::io::Error| format!("pricing.dir {}: {error}", dir.display());
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(problem)? {
+        paths.push(entry.map_err(problem)?.path());
+    }
+    paths.retain(|path| path.extension().is_some_and(|end| end == "toml"));
+    paths.sort();
+    let read = |path: &std::path::PathBuf| {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+        let mut provider = format::read(&name, &text)?;
+        provider.name = book::slug(&provider.name);
+        Ok(provider)
+    };
+    paths.iter().map(read).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 const AMOUNT_PLACES: usize = 12;
 /// Decimal places of a price in dollars: nano-dollars.
 const PRICE_PLACES: usize = 9;
+/// Nano-dollars in a dollar.
+const NANO: u64 = 1_000_000_000;
 
 /// A price: nano-dollars for `per` units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +35,18 @@ impl Factor {
 
     /// Reads a decimal such as `1.1`.
     pub fn parse(text: &str) -> Option<Self> {
-        let nano = parse(text, PRICE_PLACES)?;
-        Some(Self { num: u64::try_from(nano).ok()?, den: 1_000_000_000 })
+        let (mut num, mut den) = (u64::try_from(parse(text, PRICE_PLACES)?).ok()?, NANO);
+        while num > 0 && num % 10 == 0 && den % 10 == 0 {
+            (num, den) = (num / 10, den / 10);
+        }
+        Some(Self { num, den })
+    }
+}
+
+impl std::fmt::Display for Factor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let nano = i128::from(self.num) * i128::from(NANO / self.den.max(1));
+        f.write_str(&print(nano, PRICE_PLACES))
     }
 }
 
@@ -46,12 +58,17 @@ impl Price {
 
     /// What `quantity` units cost, in pico-dollars.
     pub fn amount(self, quantity: u64, factor: Factor) -> i128 {
+        self.amount_per(self.per, quantity, factor)
+    }
+
+    /// The same where `per` parts of units make up what the price buys.
+    pub fn amount_per(self, per: u64, quantity: u64, factor: Factor) -> i128 {
         let wide = |number: u64| i128::from(number);
         let product = wide(self.nano)
             .checked_mul(wide(quantity))
             .and_then(|product| product.checked_mul(1000))
             .and_then(|product| product.checked_mul(wide(factor.num)));
-        let divisor = wide(self.per.max(1)) * wide(factor.den.max(1));
+        let divisor = wide(per.max(1)) * wide(factor.den.max(1));
         product.map_or(i128::MAX, |product| divide_half_even(product, divisor))
     }
 
@@ -86,6 +103,30 @@ pub fn pico(dollars: &str) -> Option<i128> {
         _ => text.to_owned(),
     };
     parse(&cut, AMOUNT_PLACES)
+}
+
+/// A JSON number or the text of one, exponents included, scaled by 10¹²; `None` for negative ones.
+pub fn number(text: &str) -> Option<i128> {
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if !(-30..=12).contains(&exponent) {
+        return None;
+    }
+    let digits = format!("{whole}{fraction}");
+    let point = i32::try_from(whole.len()).ok()? + exponent;
+    let text = match usize::try_from(point) {
+        Ok(point) if point >= digits.len() => format!("{digits:0<point$}"),
+        Ok(point) => format!(
+            "{}.{}",
+            digits.get(..point).filter(|whole| !whole.is_empty()).unwrap_or("0"),
+            digits.get(point..)?
+        ),
+        Err(_) => format!("0.{}{digits}", "0".repeat(usize::try_from(-point).ok()?)),
+    };
+    pico(&text)
 }
 
 /// A plain decimal number, scaled by 10^`places`; `None` for signs, exponents and more places.
@@ -129,7 +170,21 @@ mod tests {
             dollars(Price::parse("2.50", MTOK).unwrap().amount(1000, tenth_more)),
             "0.00275"
         );
+        assert_eq!(
+            (tenth_more, tenth_more.to_string().as_str()),
+            (Factor { num: 11, den: 10 }, "1.1")
+        );
         assert!(Price::parse("-1", MTOK).is_none() && Price::parse("1e3", MTOK).is_none());
+    }
+
+    #[test]
+    fn numbers_in_every_spelling() {
+        assert_eq!(number("0.000324"), Some(324_000_000));
+        assert_eq!(number("3.24e-4"), Some(324_000_000));
+        assert_eq!(number("1E2"), Some(100_000_000_000_000));
+        assert_eq!(number("5e-324"), None);
+        assert_eq!(number("-1"), None);
+        assert_eq!(number("x"), None);
     }
 
     #[test]
