@@ -16,7 +16,7 @@ pub struct Arguments {
     #[arg(long, env = "CALLTAP_LIMIT", default_value_t = 100)]
     limit: u32,
     /// Exit with 1 when nothing matches
-    #[arg(long, env = "CALLTAP_EXIT_CODE")]
+    #[arg(long, env = "CALLTAP_EXIT_CODE", value_parser = clap::builder::FalseyValueParser::new())]
     exit_code: bool,
 }
 

@@ -14,7 +14,7 @@ pub enum Command {
     /// Say everything that is wrong with it; exit 78 when something is
     Check {
         /// Also reach the default and every configured upstream
-        #[arg(long, env = "CALLTAP_LIVE")]
+        #[arg(long, env = "CALLTAP_LIVE", value_parser = clap::builder::FalseyValueParser::new())]
         live: bool,
     },
     /// What is in force, and where each value that is no default comes from

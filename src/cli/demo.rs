@@ -5,7 +5,10 @@ use super::{
     out::{self, Exit, Stop},
     serve,
 };
-use crate::app::Setup;
+use crate::{
+    app::Setup,
+    config::{Config, Upstream},
+};
 use axum::{
     Json, Router,
     body::Body,
@@ -15,7 +18,7 @@ use axum::{
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// Flags of `demo`.
 #[derive(Clone, Debug, clap::Args)]
@@ -41,21 +44,20 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<Exit, Stop> {
     let provider = std::net::TcpListener::bind("127.0.0.1:0")?;
     provider.set_nonblocking(true)?;
     let address = provider.local_addr()?;
-    let base_url = toml::Value::String(format!("http://{address}/v1"));
-    let listen = toml::Value::String(arguments.listen.to_string());
-    let loaded = common.load(vec![
-        ("upstreams.openai.base_url".to_owned(), base_url),
-        ("server.listen".to_owned(), listen),
-    ])?;
-    let data_dir = match &common.data_dir {
-        Some(dir) => dir.clone(),
-        None => std::env::temp_dir().join(format!("calltap-demo-{}", std::process::id())),
-    };
+    // Nothing of the real configuration: its upstreams, keys and store are not for sample calls.
+    let mut config = Config::default();
+    config.server.listen = arguments.listen;
+    let base_url = Some(format!("http://{address}/v1"));
+    config.upstreams.insert("openai".to_owned(), Upstream { base_url, ..Upstream::default() });
+    let real = std::env::var_os("CALLTAP_DATA_DIR").map(PathBuf::from);
+    let named = common.data_dir.clone().filter(|dir| real.as_ref() != Some(dir));
+    let passing = std::env::temp_dir().join(format!("calltap-demo-{}", std::process::id()));
+    let data_dir = named.clone().unwrap_or_else(|| passing.clone());
     let dir = data_dir.clone();
-    let config = loaded.config.clone();
-    let reload = Arc::new(move || Ok(config.clone()));
+    let reloaded = config.clone();
+    let reload = Arc::new(move || Ok(reloaded.clone()));
     let count = arguments.count;
-    serve::start(Setup { config: loaded.config, data_dir, reload }, move |ready| {
+    let ended = serve::start(Setup { config, data_dir, reload }, move |ready| {
         let url = format!("http://{}", ready.listen);
         out::say(&format!(
             "calltap demo · sample provider at http://{address} · store in {}\n\n  \
@@ -70,7 +72,11 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<Exit, Stop> {
             }
         });
         tokio::spawn(traffic(url, count));
-    })
+    });
+    if named.is_none() {
+        std::fs::remove_dir_all(passing).ok();
+    }
+    ended
 }
 
 fn sample_provider() -> Router {

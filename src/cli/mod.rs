@@ -18,7 +18,7 @@ use crate::{
     query::Query,
     store::Reader,
 };
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, builder::FalseyValueParser};
 use out::{Color, Exit, Stop};
 use std::{path::PathBuf, process::ExitCode};
 use toml::Value;
@@ -43,7 +43,7 @@ struct Common {
     #[arg(long, global = true, env = "CALLTAP_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// JSON instead of text; one object a line for lists
-    #[arg(long, global = true, env = "CALLTAP_JSON")]
+    #[arg(long, global = true, env = "CALLTAP_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
     /// Colour
     #[arg(long, global = true, env = "CALLTAP_COLOR", value_enum, default_value_t)]
@@ -78,7 +78,7 @@ enum Command {
     /// Ask a running calltap how it is
     Health {
         /// Ask whether it takes calls, not only whether it lives
-        #[arg(long, env = "CALLTAP_READY")]
+        #[arg(long, env = "CALLTAP_READY", value_parser = FalseyValueParser::new())]
         ready: bool,
         /// Address of the running calltap
         #[arg(long, env = "CALLTAP_URL", value_name = "URL")]

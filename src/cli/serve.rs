@@ -6,12 +6,12 @@ use super::{
 };
 use crate::{
     app::{self, AppError, Ready, Setup},
-    check, config,
-    config::Sources,
+    check,
+    config::{self, Config, Sources},
     telemetry,
 };
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, sync::Arc};
-use toml::{Table, Value};
+use toml::Value;
 
 /// Flags of `serve`.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -29,7 +29,11 @@ pub struct Arguments {
 
 impl Arguments {
     /// As keys of the configuration. The default upstream may have another name than `openai`.
-    fn keys(&self, default_upstream: &str) -> Vec<(String, Value)> {
+    fn keys(&self, file: &Config) -> Vec<(String, Value)> {
+        let mut upstreams = file.upstreams.iter();
+        let default_upstream = upstreams
+            .find(|(_, upstream)| upstream.default == Some(true))
+            .map_or("openai", |(name, _)| name);
         let mut keys = Vec::new();
         if let Some(listen) = self.listen {
             keys.push(("server.listen".to_owned(), Value::String(listen.to_string())));
@@ -38,9 +42,9 @@ impl Arguments {
             let path = format!("upstreams.{default_upstream}.base_url");
             keys.push((path, Value::String(upstream.clone())));
         }
-        for name in &self.sinks {
-            let table = Table::from_iter([("type".to_owned(), Value::String(name.clone()))]);
-            keys.push((format!("sinks.{name}"), Value::Table(table)));
+        // A sink that the file sets up is taken as it stands there.
+        for name in self.sinks.iter().filter(|name| !file.sinks.contains_key(*name)) {
+            keys.push((format!("sinks.{name}.type"), Value::String(name.clone())));
         }
         keys
     }
@@ -53,11 +57,7 @@ impl Arguments {
 pub fn run(common: &Common, arguments: &Arguments) -> Result<Exit, Stop> {
     let config = common.load(Vec::new()).map(|loaded| loaded.config);
     // What the flags mean may depend on the file; a file at fault is told with the flags over it.
-    let default = config.ok().and_then(|config| {
-        let mut upstreams = config.upstreams.into_iter();
-        upstreams.find(|(_, upstream)| upstream.default == Some(true)).map(|(name, _)| name)
-    });
-    let flags = arguments.keys(default.as_deref().unwrap_or("openai"));
+    let flags = arguments.keys(&config.unwrap_or_default());
     let loaded = common.load(flags.clone())?;
     let data_dir = common.data_dir(&loaded.config)?;
     let file = common.config.clone();
@@ -100,9 +100,11 @@ fn tell(ready: &Ready, sinks: &[String]) {
             upstream = ready.upstream.1,
             store = ready.store.path,
             calls = ready.store.calls,
+            sinks = sinks.join(" "),
             "calltap {} is ready",
             env!("CARGO_PKG_VERSION")
         );
+        return;
     }
     out::say(&screen(ready, sinks));
 }

@@ -13,13 +13,13 @@ pub struct Arguments {
     /// Id of the call, or its first 8 characters
     id: String,
     /// Request and response as they crossed the wire
-    #[arg(long, env = "CALLTAP_RAW", conflicts_with_all = ["curl", "python"])]
+    #[arg(long, env = "CALLTAP_RAW", value_parser = clap::builder::FalseyValueParser::new(), conflicts_with_all = ["curl", "python"])]
     raw: bool,
     /// A curl command that repeats the call
-    #[arg(long, env = "CALLTAP_CURL", conflicts_with = "python")]
+    #[arg(long, env = "CALLTAP_CURL", value_parser = clap::builder::FalseyValueParser::new(), conflicts_with = "python")]
     curl: bool,
     /// Python that repeats the call
-    #[arg(long, env = "CALLTAP_PYTHON")]
+    #[arg(long, env = "CALLTAP_PYTHON", value_parser = clap::builder::FalseyValueParser::new())]
     python: bool,
 }
 

@@ -23,7 +23,7 @@ pub struct Arguments {
     #[arg(long, env = "CALLTAP_URL", value_name = "URL")]
     url: Option<String>,
     /// End after so many calls
-    #[arg(long, env = "CALLTAP_COUNT", value_name = "N")]
+    #[arg(long, env = "CALLTAP_COUNT", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 }
 

@@ -4,10 +4,12 @@ use super::{
     Config,
     faults::{Fault, Faults, key_span, position},
 };
+use crate::model::Secret;
 use serde_path_to_error::deserialize;
 use std::{
-    collections::BTreeMap,
-    fs,
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Read,
     path::{Path, PathBuf},
 };
 use toml::{Table, Value, de::DeTable};
@@ -44,7 +46,9 @@ pub struct Loaded {
 impl Sources {
     /// The process's environment, and the file named in it unless `file` names one.
     pub fn new(file: Option<PathBuf>, flags: Vec<(String, Value)>) -> Self {
-        let environment: BTreeMap<String, String> = std::env::vars().collect();
+        let environment: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
         let file = file.or_else(|| environment.get("CALLTAP_CONFIG").map(PathBuf::from));
         Self { file, environment, flags }
     }
@@ -66,12 +70,17 @@ pub fn load(sources: &Sources, check: impl Fn(&Config) -> Vec<Fault>) -> Result<
     };
     let mut faults = Vec::new();
     let mut origins = origins_of(&table, &name, &text);
-    interpolate(&mut table, "", &sources.environment, &mut faults);
+    let mut outside = Outside::default();
+    interpolate(&mut table, "", &sources.environment, &mut outside.paths, &mut faults);
     for (path, value, origin) in overlay(sources) {
+        if let Some(text) = sources.environment.get(&origin) {
+            outside.paths.insert(path.clone());
+            outside.texts.insert(path.clone(), text.clone());
+        }
         set(&mut table, &path, value);
         origins.insert(path, origin);
     }
-    let config = read_table(table, &mut faults);
+    let config = read_table(table, outside, &mut faults);
     if let Some(config) = &config {
         faults.extend(check(config));
     }
@@ -79,6 +88,14 @@ pub fn load(sources: &Sources, check: impl Fn(&Config) -> Vec<Fault>) -> Result<
         Some(config) if faults.is_empty() => Ok(Loaded { config, file, origins }),
         _ => Err(Faults::new(&faults, &name, &text)),
     }
+}
+
+/// Keys whose values came from variables or other files. They may be secrets: no fault quotes them.
+#[derive(Default)]
+struct Outside {
+    paths: BTreeSet<String>,
+    /// What variables say, as they say it: a token may look like a number.
+    texts: BTreeMap<String, String>,
 }
 
 fn read(file: Option<&Path>) -> Result<(Option<PathBuf>, String), Faults> {
@@ -89,27 +106,44 @@ fn read(file: Option<&Path>) -> Result<(Option<PathBuf>, String), Faults> {
     };
     let problem =
         |why: String| Faults::new(&[Fault::at("", format!("{}: {why}", path.display()))], FILE, "");
-    let size = fs::metadata(&path).map_err(|error| problem(error.to_string()))?.len();
-    if size > FILE_BYTES_MAX {
-        return Err(problem(format!("has {size} bytes; at most {FILE_BYTES_MAX} are read")));
-    }
-    let text = fs::read_to_string(&path).map_err(|error| problem(error.to_string()))?;
+    let text = read_text(&path).map_err(problem)?;
     Ok((Some(path.clone()), text.trim_start_matches('\u{feff}').to_owned()))
 }
 
+/// Content of a file of bounded size, whatever its metadata says.
+fn read_text(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+        .map_err(|error| error.to_string())?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("is too large; at most {FILE_BYTES_MAX} bytes are read"));
+    }
+    Ok(text)
+}
+
 /// Deserialises; a key at fault is noted, taken out, and the rest tried again.
-fn read_table(mut table: Table, faults: &mut Vec<Fault>) -> Option<Config> {
+fn read_table(mut table: Table, mut outside: Outside, faults: &mut Vec<Fault>) -> Option<Config> {
     for _ in 0..100 {
         let error = match deserialize::<_, Config>(Value::Table(table.clone())) {
             Ok(config) => return Some(config),
             Err(error) => error,
         };
         let path = error.path().to_string();
+        if let Some(text) = outside.texts.remove(&path) {
+            set(&mut table, &path, Value::String(text));
+            continue;
+        }
         let message = error.into_inner().message().to_owned();
         let (at, fault) = if let Some((field, known)) = unknown_field(&message) {
             unknown_fault(&path, field, &known)
         } else {
-            let message = format!("`{path}`: {}", message.trim());
+            let message = if outside.paths.contains(&path) {
+                unquoted(&message)
+            } else {
+                message.trim().to_owned()
+            };
+            let message = format!("`{path}`: {message}");
             (path.clone(), Fault::at(path, message))
         };
         let removed = remove(&mut table, &at);
@@ -119,6 +153,17 @@ fn read_table(mut table: Table, faults: &mut Vec<Fault>) -> Option<Config> {
         }
     }
     None
+}
+
+/// A message of serde's without the value that it quotes. Serde quotes in `"` and in backticks.
+fn unquoted(message: &str) -> String {
+    if message.trim() == Secret::EMPTY {
+        return Secret::EMPTY.to_owned();
+    }
+    match message.rsplit_once(", expected ") {
+        Some((_, expected)) => format!("its value does not fit, expected {}", expected.trim()),
+        None => "its value does not fit".to_owned(),
+    }
 }
 
 /// Field and known names of serde's message about an unknown field.
@@ -156,11 +201,12 @@ fn interpolate(
     table: &mut Table,
     path: &str,
     environment: &BTreeMap<String, String>,
+    expanded: &mut BTreeSet<String>,
     faults: &mut Vec<Fault>,
 ) {
     for (key, value) in table {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        interpolate_value(value, &path, environment, faults);
+        interpolate_value(value, &path, environment, expanded, faults);
     }
 }
 
@@ -168,17 +214,21 @@ fn interpolate_value(
     value: &mut Value,
     path: &str,
     environment: &BTreeMap<String, String>,
+    expanded: &mut BTreeSet<String>,
     faults: &mut Vec<Fault>,
 ) {
     match value {
         Value::String(text) if text.contains("${") => match expand(text, environment) {
-            Ok(expanded) => *text = expanded,
+            Ok(full) => {
+                *text = full;
+                expanded.insert(path.to_owned());
+            }
             Err(why) => faults.push(Fault::at(path, why)),
         },
-        Value::Table(table) => interpolate(table, path, environment, faults),
+        Value::Table(table) => interpolate(table, path, environment, expanded, faults),
         Value::Array(items) => {
             for (at, item) in items.iter_mut().enumerate() {
-                interpolate_value(item, &format!("{path}[{at}]"), environment, faults);
+                interpolate_value(item, &format!("{path}[{at}]"), environment, expanded, faults);
             }
         }
         _ => {}
@@ -201,7 +251,7 @@ fn expand(text: &str, environment: &BTreeMap<String, String>) -> Result<String, 
 
 fn lookup(name: &str, environment: &BTreeMap<String, String>) -> Result<String, String> {
     if let Some(path) = name.strip_prefix("file:") {
-        return fs::read_to_string(path)
+        return read_text(Path::new(path))
             .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
             .map_err(|error| format!("the file {path} cannot be read: {error}"));
     }
@@ -369,6 +419,32 @@ mod tests {
         assert_eq!(loaded.config.store.durability, super::super::Durability::Strict);
         assert!(!loaded.config.store.journal_start);
         assert_eq!(loaded.origins["store.durability"], "CALLTAP_STORE__DURABILITY");
+    }
+
+    #[test]
+    fn values_from_outside_are_taken_as_text_and_never_quoted() {
+        let token = loaded("", &[("CALLTAP_AUTH__ADMIN_TOKEN", "1_234")]).unwrap();
+        assert_eq!(token.config.auth.admin_token.unwrap().expose(), "1_234");
+        for (text, variable) in [
+            ("[store]\ndurability = \"${T}\"\n", "T"),
+            ("[capture]\nmax_body = \"${T}\"\n", "T"),
+            ("", "CALLTAP_STORE__DURABILITY"),
+            ("", "CALLTAP_CAPTURE__MAX_BODY"),
+            ("", "CALLTAP_SERVER__LISTEN"),
+            ("[upstreams.a]\nbase_url = \"http://me:${T}@host/v1\"\n", "T"),
+        ] {
+            let error = loaded(text, &[(variable, "hush-4711")]).unwrap_err();
+            assert!(!error.contains("hush"), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_without_an_end_are_refused() {
+        if !Path::new("/dev/zero").exists() {
+            return;
+        }
+        assert!(read(Some(Path::new("/dev/zero"))).is_err());
+        assert!(loaded("[log]\nlevel = \"${file:/dev/zero}\"\n", &[]).is_err());
     }
 
     #[test]

@@ -8,6 +8,9 @@ use std::{fmt, sync::Arc};
 pub struct Secret(Arc<str>);
 
 impl Secret {
+    /// What is said of a secret without content.
+    pub const EMPTY: &str = "is empty";
+
     /// Wraps `value`, without the line end that a secret read from a file usually carries.
     /// `None` when nothing but white space is left: an empty secret would match everything.
     pub fn new(value: &str) -> Option<Self> {
@@ -24,7 +27,7 @@ impl Secret {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = String::deserialize(deserializer)?;
-        Self::new(&value).ok_or_else(|| D::Error::custom("is empty"))
+        Self::new(&value).ok_or_else(|| D::Error::custom(Self::EMPTY))
     }
 }
 

@@ -146,12 +146,12 @@ impl Upstream {
             .ok_or("`base_url` is missing")?
             .trim_end_matches('/')
             .to_owned();
-        let uri: Uri = base_url.parse().map_err(|_| format!("`{base_url}` is not a URL"))?;
+        let uri: Uri = base_url.parse().map_err(|_| "`base_url` is not a URL".to_owned())?;
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-            return Err(format!("`{base_url}` needs a scheme and a host"));
+            return Err("`base_url` needs a scheme and a host".to_owned());
         };
         if !matches!(scheme, "http" | "https") || authority.as_str().contains('@') {
-            return Err(format!("`{base_url}` must be http or https, without user and password"));
+            return Err("`base_url` must be http or https, without user and password".to_owned());
         }
         let knows_usage = built_in.is_some_and(|(_, _, knows)| *knows);
         let own_tls;

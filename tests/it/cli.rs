@@ -191,9 +191,18 @@ fn configuration_commands() {
 fn the_demo_shows_something() {
     let home = tempfile::tempdir().unwrap();
     let address = format!("127.0.0.1:{}", free_port());
+    // A configuration of real work, and variables of all kinds: none of the sample calls goes there.
+    let real = "[upstreams.corp]\nbase_url = \"http://127.0.0.1:1/v1\"\ndefault = true\n";
+    std::fs::write(home.path().join("calltap.toml"), real).unwrap();
     let mut demo = Command::new(env!("CARGO_BIN_EXE_calltap"))
         .env_clear()
+        .current_dir(home.path())
         .env("HOME", home.path())
+        .env("CALLTAP_JSON", "1")
+        .env(
+            "NOT_UTF_8",
+            <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(vec![0xff]),
+        )
         .args(["demo", "--listen", &address, "--count", "8", "--data-dir"])
         .arg(home.path().join("data"))
         .stderr(Stdio::null())
@@ -205,6 +214,7 @@ fn the_demo_shows_something() {
         let page = crate::harness::fetch(address, "/api/v1/calls").map(|answer| answer.json());
         let items = page.and_then(|page| page["items"].as_array().cloned()).unwrap_or_default();
         if items.len() >= 8 {
+            assert!(items.iter().all(|call| call["upstream"] == "openai"), "{items:#?}");
             assert!(items.iter().any(|call| call["outcome"] == "provider_error"));
             assert!(items.iter().any(|call| call["outcome"] == "client_aborted"));
             break;
