@@ -16,6 +16,7 @@ pub mod query;
 pub mod recorder;
 pub mod redact;
 pub mod server;
+pub mod sink;
 pub mod splice;
 pub mod store;
 pub mod telemetry;

@@ -17,22 +17,24 @@ const FLOORS: &[(&str, u8)] = &[
     ("redact", 2),
     ("pricing", 2),
     ("metrics", 2),
+    ("sink", 2),
     ("telemetry", 2),
     ("store", 3),
     ("interpret", 4),
     ("proxy", 4),
     ("server", 4),
     ("recorder", 5),
-    ("api", 5),
     ("check", 5),
-    ("app", 6),
-    ("cli", 7),
-    ("lib", 8),
-    ("main", 8),
+    ("delivery", 5),
+    ("api", 6),
+    ("app", 7),
+    ("cli", 8),
+    ("lib", 9),
+    ("main", 9),
 ];
 
 /// These floors turn data into data: none of these words may stand there.
-const PURE: &[&str] = &["model", "content", "query", "splice", "codec"];
+const PURE: &[&str] = &["model", "content", "query", "splice", "codec", "sink"];
 const IMPURE: &[&str] = &[
     "tokio",
     "reqwest",

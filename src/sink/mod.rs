@@ -1,0 +1,110 @@
+//! Destinations: how records become a vendor's request, and what the vendor's answer means.
+//!
+//! Pure: no clock, no socket. The same records always give the same bytes, so a resend repeats what
+//! was sent. `delivery` sends them.
+
+use crate::model::{Record, Secret};
+use bytes::Bytes;
+use std::{collections::BTreeMap, fmt};
+
+/// A kind of destination: one file, and one line in [`KINDS`].
+#[derive(Debug)]
+pub struct Kind {
+    /// What `type` in the configuration says.
+    pub name: &'static str,
+    /// Other spellings of it.
+    pub aliases: &'static [&'static str],
+    /// The vendor's base URL, if it has one that works.
+    pub base_url: Option<&'static str>,
+    /// Variables, first that is set wins, that the vendor's own clients read the key from.
+    pub key_variables: &'static [&'static str],
+    /// Reads the kind's own settings.
+    pub build: fn(&Settings) -> Result<Box<dyn Sink>, Problem>,
+}
+
+/// Every kind of destination that is reached over HTTP.
+pub static KINDS: &[Kind] = &[];
+
+/// What the configuration says of one sink, less what every sink has (`base_url`, `only`, …).
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The vendor's key.
+    pub api_key: Option<Secret>,
+    /// The kind's own keys, such as `flavour`, `project`, `path`. What a kind does not know is a fault.
+    pub own: toml::Table,
+    /// The environment, for the variables that the vendor's own clients read.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What is wrong with a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key inside `[sinks.<name>]`; empty for the table as a whole.
+    pub key: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// How much one request may carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Records of one request; 1 where the vendor takes no batches.
+    pub records: usize,
+    /// Bytes of one body.
+    pub bytes: usize,
+}
+
+/// A vendor's side of delivery.
+pub trait Sink: fmt::Debug + Send + Sync {
+    /// How much one request may carry.
+    fn limits(&self) -> Limits;
+
+    /// The requests that carry `records`, which are whole (`request` and `response` present where kept)
+    /// and in order of `seq`. Several where the vendor wants them grouped. Every record is in at most
+    /// one request; one that is in none cannot be expressed and counts as delivered.
+    fn requests(&self, records: &[Record]) -> Vec<Request>;
+
+    /// What this vendor means by an answer, where it departs from the general table
+    /// (`reliability.md` R7): `None` for the general table.
+    fn verdict(&self, _status: u16, _body: &[u8]) -> Option<Verdict> {
+        None
+    }
+
+    /// A request that finds out whether the key is taken, without leaving a record where the vendor
+    /// allows that; `None` where only a real event can tell.
+    fn probe(&self) -> Option<Request> {
+        None
+    }
+}
+
+/// A request to a vendor. Always a POST unless `method` says otherwise.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// HTTP method.
+    pub method: http::Method,
+    /// Path and query, appended to the sink's base URL; starts with `/`.
+    pub path: String,
+    /// Headers, `content-type` included. Values may be secrets.
+    pub headers: Vec<(&'static str, Secret)>,
+    /// The body.
+    pub body: Bytes,
+    /// Which of the records it carries, by place.
+    pub records: Vec<usize>,
+}
+
+/// What becomes of the records of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Taken.
+    Delivered,
+    /// Try again later.
+    Retry,
+    /// The key or the address is wrong: the lane stops until someone looks.
+    Pause,
+    /// Too large: send in halves.
+    Split,
+    /// One of the records is refused: find it by halves; alone, it is a dead letter.
+    Refused,
+    /// Part of the batch was taken; the records at these places were refused, with the vendor's reasons.
+    Partly(Vec<(usize, String)>),
+}
