@@ -18,9 +18,9 @@ use crate::{
     query::Query,
     store::Reader,
 };
-use clap::{CommandFactory, Parser, Subcommand, builder::FalseyValueParser};
+use clap::{CommandFactory, Parser, Subcommand, builder::FalseyValueParser, error::ErrorKind};
 use out::{Color, Exit, Stop};
-use std::{path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use toml::Value;
 
 /// An OpenAI-compatible reverse proxy that captures every LLM call by itself.
@@ -95,7 +95,7 @@ enum Command {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse_from(std::env::args_os().map(negated_term)) {
+    let arguments = match parse(std::env::args_os().map(negated_term).collect()) {
         Ok(arguments) => arguments,
         Err(error) => {
             error.print().ok();
@@ -115,9 +115,27 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Without a command it is `serve`, with its flags and variables.
+fn parse(given: Vec<OsString>) -> Result<Arguments, clap::Error> {
+    let names_command = given.iter().skip(1).any(|argument| {
+        Arguments::command().get_subcommands().any(|command| argument == command.get_name())
+    });
+    let parsed = Arguments::try_parse_from(&given);
+    let is_serve = match &parsed {
+        Ok(arguments) => arguments.command.is_none(),
+        Err(error) => error.kind() == ErrorKind::UnknownArgument && !names_command,
+    };
+    if !is_serve {
+        return parsed;
+    }
+    let mut given = given.into_iter();
+    let program = given.next().unwrap_or_else(|| "calltap".into());
+    Arguments::try_parse_from([program, "serve".into()].into_iter().chain(given))
+}
+
 /// `-status:error` is a term of a query, not a flag: a space before it keeps it from being taken for
 /// one.
-fn negated_term(argument: std::ffi::OsString) -> std::ffi::OsString {
+fn negated_term(argument: OsString) -> OsString {
     let is_term = argument.to_str().is_some_and(|text| {
         text.starts_with('-') && !text.starts_with("--") && text.contains([':', '"', '('])
     });
@@ -126,6 +144,7 @@ fn negated_term(argument: std::ffi::OsString) -> std::ffi::OsString {
 
 fn run(arguments: Arguments) -> Result<Exit, Stop> {
     let Arguments { common, command } = arguments;
+    // `parse` puts `serve` where nothing stands.
     match command.unwrap_or_else(|| Command::Serve(serve::Arguments::default())) {
         Command::Serve(arguments) => serve::run(&common, &arguments),
         Command::Demo(arguments) => demo::run(&common, &arguments),
@@ -255,6 +274,25 @@ mod tests {
     #[test]
     fn arguments_are_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_command_it_is_serve_with_its_flags() {
+        let of = |line: &str| parse(line.split(' ').map(Into::into).collect());
+        for line in [
+            "calltap --listen 127.0.0.1:1",
+            "calltap --data-dir x --listen 127.0.0.1:1",
+            "calltap serve --listen 127.0.0.1:1",
+        ] {
+            let Command::Serve(arguments) = of(line).unwrap().command.unwrap() else {
+                panic!("{line}")
+            };
+            assert!(format!("{arguments:?}").contains("127.0.0.1:1"), "{line}");
+        }
+        assert!(of("calltap tail --listen x").unwrap_err().to_string().contains("calltap tail"));
+        assert!(of("calltap --lisen x").unwrap_err().to_string().contains("--listen"));
+        assert_eq!(of("calltap --version").unwrap_err().kind(), ErrorKind::DisplayVersion);
+        assert!(matches!(of("calltap").unwrap().command, Some(Command::Serve(_))));
     }
 
     #[test]
