@@ -15,7 +15,9 @@ const MEMBERS_MAX: usize = 256;
 pub(crate) fn read(request: &Map<String, Value>, endpoint: &str) -> Tags {
     let member = |key: &str| request.get(key);
     let mut tags = Tags { user_query: user_query(request, endpoint), ..Tags::default() };
-    tags.user = text(member("user")).or_else(|| text(member("safety_identifier")));
+    tags.user = ["user", "safety_identifier", "customer_identifier"]
+        .into_iter()
+        .find_map(|key| text(member(key)));
     if let Some(Value::Object(prompt)) = member("prompt") {
         tags.prompt = text(prompt.get("id"));
         tags.prompt_version = text(prompt.get("version"));
@@ -25,7 +27,6 @@ pub(crate) fn read(request: &Map<String, Value>, endpoint: &str) -> Tags {
         .or_else(|| text(member("conversation")?.get("id")))
         .or_else(|| text(member("session_id")))
         .or_else(|| text(member("litellm_session_id")));
-    tags.customer = text(member("customer_identifier"));
     tags.metadata = members(member("metadata"), str::to_lowercase);
     from_metadata(&mut tags);
     if let Some(previous) = text(member("previous_response_id")) {

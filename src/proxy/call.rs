@@ -10,9 +10,9 @@ use super::{
     route::Route,
     upstream,
 };
-use crate::model::{End, Head, Timestamp};
+use crate::model::{End, Head, Timestamp, Trace};
 use axum::body::Body;
-use http::Response;
+use http::{HeaderName, HeaderValue, Response};
 
 /// Why a call got no answer from upstream.
 pub(super) enum Failure {
@@ -35,6 +35,8 @@ pub(super) struct Call {
     /// Taken once the request goes upstream.
     pub(super) head: Head,
     pub(super) labels: Labels,
+    /// Other vendors' headers, read once everything stronger has spoken.
+    pub(super) aliases: Vec<(HeaderName, HeaderValue)>,
     pub(super) capture: Capture,
     /// Value of the `calltap` member in the request body.
     pub(super) member: Option<std::ops::Range<usize>>,
@@ -60,6 +62,7 @@ impl Call {
         {
             self.labels.read_member(value);
         }
+        self.read_aliases(&mut head);
         if !self.labels.warnings.is_empty() {
             self.capture.metadata_refused();
         }
@@ -71,6 +74,14 @@ impl Call {
         head.sinks = self.labels.sinks.take();
         head.keep_content &= self.labels.log != Some(Log::Metadata);
         self.capture.dispatched(head);
+    }
+
+    fn read_aliases(&mut self, head: &mut Head) {
+        self.labels.read_aliases(&std::mem::take(&mut self.aliases));
+        let Trace { trace_id, parent_id } = std::mem::take(&mut self.labels.trace);
+        if head.trace.trace_id.is_none() {
+            head.trace = Trace { trace_id, parent_id };
+        }
     }
 
     /// Answers a call that got no answer from upstream, and seals it.
@@ -107,6 +118,9 @@ impl Call {
     /// A call that never went upstream still has a head to record.
     fn keep_head(&mut self) {
         if self.head.started_at != Timestamp::default() {
+            let mut head = std::mem::take(&mut self.head);
+            self.read_aliases(&mut head);
+            self.head = head;
             self.head.tags = std::mem::take(&mut self.labels.tags);
             self.capture.refused(std::mem::take(&mut self.head));
         }

@@ -44,6 +44,8 @@ pub struct Labels {
     pub upstream: Option<String>,
     /// calltap's own key.
     pub key: Option<Secret>,
+    /// Trace that another vendor's headers name.
+    pub trace: Trace,
     /// What was refused, for `x-calltap-warning`.
     pub warnings: Vec<String>,
 }
@@ -79,7 +81,7 @@ impl Labels {
         }
     }
 
-    fn warn(&mut self, name: &str, set: Result<(), String>) {
+    pub(super) fn warn(&mut self, name: &str, set: Result<(), String>) {
         if let Err(why) = set {
             let name: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
             self.warnings.push(format!("{name}: {why}"));
@@ -129,7 +131,7 @@ impl Labels {
         Ok(())
     }
 
-    fn set_json(&mut self, key: &str, value: Value) -> Result<(), String> {
+    pub(super) fn set_json(&mut self, key: &str, value: Value) -> Result<(), String> {
         let key = key.replace('_', "-");
         match (key.as_str(), value) {
             ("upstream" | "key", _) => Err("can only be set by header or path".to_owned()),

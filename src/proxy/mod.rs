@@ -3,6 +3,7 @@
 //! Nothing here reads what it forwards, but for the two edits that `splice` makes. Invariant: a call
 //! that was admitted is sealed exactly once, however it ends.
 
+mod aliases;
 mod answer;
 mod body;
 mod call;
@@ -183,6 +184,7 @@ impl Proxy {
 
         // 1. What the caller says about the call.
         let own = headers::take_own(&mut parts.headers);
+        let aliases = aliases::take(&mut parts.headers);
         let (path, pairs) = route::split_metadata(parts.uri.path());
         let path = path.to_owned();
         let labels = Labels::read(&own, &pairs);
@@ -199,7 +201,7 @@ impl Proxy {
         // 2. A place in the recorder's queue.
         let strict = settings.durability == Durability::Strict;
         let (capture, full) = self.admit(started, &labels);
-        let mut call = Call { head, labels, capture, member: None, waited_us: 0, strict };
+        let mut call = Call { head, labels, aliases, capture, member: None, waited_us: 0, strict };
         let refusal = refusal.or_else(|| self.cannot_promise(strict, full));
 
         // 3. Doors, route, request, upstream, answer.
@@ -282,7 +284,9 @@ impl Proxy {
 
     fn route(settings: &Settings, call: &mut Call, parts: &Parts) -> Result<Route, Failure> {
         let named = call.labels.upstream.as_deref();
-        let found = route::find(&settings.upstreams, &call.head.path, parts.uri.query(), named);
+        let upstreams = &settings.upstreams;
+        let default = aliases::upstream(&call.aliases, upstreams).unwrap_or(upstreams.default());
+        let found = route::find(upstreams, default, &call.head.path, parts.uri.query(), named);
         let names = || settings.upstreams.names().collect::<Vec<_>>().join(", ");
         let route = found.map_err(|why| match why {
             NoRoute::UnknownUpstream(name) => ProxyError::unknown_upstream(format!(

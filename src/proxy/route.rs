@@ -84,12 +84,14 @@ fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// Finds the upstream for `path` (metadata already split off).
+/// Finds the upstream for `path` (metadata already split off): `named`, else the one that the path
+/// names, else `default`.
 ///
 /// # Errors
 /// [`NoRoute`].
 pub fn find(
     upstreams: &Upstreams,
+    default: &Arc<Upstream>,
     path: &str,
     query: Option<&str>,
     named: Option<&str>,
@@ -107,7 +109,7 @@ pub fn find(
         return Ok(azure_shaped(upstreams, path, query));
     }
     if first == "v1" || API_ROOTS.contains(&first) {
-        return Ok(below_base(upstreams.default(), path, query));
+        return Ok(below_base(default, path, query));
     }
     match upstreams.named(first) {
         Some(upstream) => {
@@ -167,6 +169,15 @@ mod tests {
     use super::*;
     use crate::config::{Config, Upstream as Options};
 
+    fn to(
+        upstreams: &Upstreams,
+        path: &str,
+        query: Option<&str>,
+        named: Option<&str>,
+    ) -> Result<Route, NoRoute> {
+        find(upstreams, upstreams.default(), path, query, named)
+    }
+
     fn upstreams(azure: bool) -> Upstreams {
         let mut config = Config::default();
         config.upstreams.insert(
@@ -200,21 +211,21 @@ mod tests {
                 "https://api.openai.com/openai/deployments/d/chat/completions",
             ),
         ] {
-            assert_eq!(find(&upstreams(false), path, None, None).unwrap().url, url, "{path}");
+            assert_eq!(to(&upstreams(false), path, None, None).unwrap().url, url, "{path}");
         }
-        let azure = find(&upstreams(true), "/openai/v1/responses", Some("api-version=1"), None);
+        let azure = to(&upstreams(true), "/openai/v1/responses", Some("api-version=1"), None);
         assert_eq!(
             azure.unwrap().url,
             "https://r.openai.azure.com/openai/v1/responses?api-version=1"
         );
-        let named = find(&upstreams(false), "/v1/models", None, Some("local")).unwrap();
+        let named = to(&upstreams(false), "/v1/models", None, Some("local")).unwrap();
         assert_eq!(named.url, "http://127.0.0.1:9/base/v1/models");
     }
 
     #[test]
     fn paths_that_lead_nowhere() {
         let upstreams = upstreams(false);
-        let fails = |path| find(&upstreams, path, None, None).unwrap_err();
+        let fails = |path| to(&upstreams, path, None, None).unwrap_err();
         assert_eq!(fails("/nosuch/v1/chat"), NoRoute::UnknownUpstream("nosuch".into()));
         assert_eq!(fails("/nosuch"), NoRoute::UnknownPath);
         assert_eq!(fails("/local/../../admin"), NoRoute::Dots);

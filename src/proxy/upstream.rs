@@ -130,6 +130,15 @@ impl Upstreams {
         &self.default
     }
 
+    /// The upstream whose base URL has the origin of `url`; the default one before others.
+    pub fn at(&self, url: &str) -> Option<&Arc<Upstream>> {
+        let is_there = |upstream: &&Arc<Upstream>| {
+            url.strip_prefix(upstream.origin.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        Some(self.default()).filter(is_there).or_else(|| self.by_name.values().find(is_there))
+    }
+
     /// Their names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(String::as_str)

@@ -140,6 +140,33 @@ fn headers_pass_and_connection_headers_do_not() {
 }
 
 #[test]
+fn other_vendors_headers_are_read_and_stay_here() {
+    let upstream = Upstream::start(chat(1, Duration::ZERO));
+    let calltap = Calltap::start(&upstream);
+    let answer = post(
+        calltap.address,
+        "/v1/chat/completions",
+        "Helicone-Auth: Bearer sk-helicone-1\r\nHelicone-Session-Id: s-9\r\nHelicone-Property-Plan: Pro\r\nx-portkey-metadata: {\"_user\":\"u-9\",\"order\":\"7\"}\r\nx-litellm-tags: a, b\r\ncf-aig-metadata: {broken\r\nx-calltap-prompt: own\r\nhelicone-prompt-id: theirs\r\nx-client-request-id: r-9\r\nopenai-organization: org-1\r\n",
+        &chat_body(false),
+    );
+    assert!(answer.header("x-calltap-warning").unwrap().contains("cf-aig-metadata"));
+    let request = upstream.requests().remove(0);
+    let names: Vec<&str> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
+    let theirs = ["helicone", "portkey", "litellm", "cf-aig", "calltap"];
+    let leaked =
+        names.iter().filter(|name| **name != "via" && theirs.iter().any(|t| name.contains(t)));
+    assert_eq!(leaked.count(), 0, "{names:?}");
+    assert!(names.contains(&"x-client-request-id") && names.contains(&"openai-organization"));
+    let record = calltap.only_record();
+    let tags = &record["tags"];
+    assert_eq!((&tags["session"], &tags["user"]), (&"s-9".into(), &"u-9".into()));
+    assert_eq!((&tags["prompt"], &tags["reference"]), (&"own".into(), &"r-9".into()));
+    assert_eq!(tags["labels"], serde_json::json!(["a", "b"]));
+    assert_eq!(tags["metadata"], serde_json::json!({"plan": "Pro", "order": "7"}));
+    assert!(!record.to_string().contains("sk-helicone"));
+}
+
+#[test]
 fn redirects_methods_and_bodyless_answers_pass() {
     let upstream = Upstream::start(|request| {
         let method = request.line.split(' ').next().unwrap_or_default().to_owned();
