@@ -42,6 +42,8 @@ pub struct Setup {
     pub data_dir: PathBuf,
     /// Reads the configuration again (SIGHUP); the error is a rendered message.
     pub reload: Arc<dyn Fn() -> Result<Config, String> + Send + Sync>,
+    /// Stops it as SIGTERM does.
+    pub stop: CancellationToken,
 }
 
 impl std::fmt::Debug for Setup {
@@ -90,7 +92,7 @@ struct App {
     recorder: JoinHandle<()>,
 }
 
-/// Serves until SIGTERM or SIGINT; a second signal ends it at once.
+/// Serves until SIGTERM, SIGINT or `setup.stop`; a second signal ends it at once.
 ///
 /// # Errors
 /// [`AppError`] when it cannot start.
@@ -283,7 +285,11 @@ impl App {
     async fn follow_signals(&self, setup: &Setup, stop: &watch::Sender<Stop>) {
         let mut asked = 0;
         loop {
-            match next_signal().await {
+            let signal = tokio::select! {
+                signal = next_signal() => signal,
+                () = setup.stop.cancelled(), if asked == 0 => Signal::Stop,
+            };
+            match signal {
                 Signal::Reload => self.reload(setup),
                 Signal::Stop if asked == 0 => {
                     asked = 1;

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
 
 /// Flags of `demo`.
 #[derive(Clone, Debug, clap::Args)]
@@ -57,22 +58,25 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<Exit, Stop> {
     let reloaded = config.clone();
     let reload = Arc::new(move || Ok(reloaded.clone()));
     let count = arguments.count;
-    let ended = serve::start(Setup { config, data_dir, reload }, move |ready| {
-        let url = format!("http://{}", ready.listen);
-        out::say(&format!(
-            "calltap demo · sample provider at http://{address} · store in {}\n\n  \
+    let ended = serve::start(
+        Setup { config, data_dir, reload, stop: CancellationToken::new() },
+        move |ready| {
+            let url = format!("http://{}", ready.listen);
+            out::say(&format!(
+                "calltap demo · sample provider at http://{address} · store in {}\n\n  \
              {url}/api/v1/calls\n  calltap tail --url {url}\n  \
              calltap logs --data-dir {}\n\nCtrl-C stops\n",
-            dir.display(),
-            dir.display()
-        ));
-        tokio::spawn(async move {
-            if let Ok(listener) = tokio::net::TcpListener::from_std(provider) {
-                axum::serve(listener, sample_provider()).await.ok();
-            }
-        });
-        tokio::spawn(traffic(url, count));
-    });
+                dir.display(),
+                dir.display()
+            ));
+            tokio::spawn(async move {
+                if let Ok(listener) = tokio::net::TcpListener::from_std(provider) {
+                    axum::serve(listener, sample_provider()).await.ok();
+                }
+            });
+            tokio::spawn(traffic(url, count));
+        },
+    );
     if named.is_none() {
         std::fs::remove_dir_all(passing).ok();
     }

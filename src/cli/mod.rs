@@ -3,9 +3,12 @@
 mod calls;
 mod configuration;
 mod demo;
+mod doctor;
+mod env;
 mod export;
 mod out;
 mod pricing;
+mod run;
 mod serve;
 mod show;
 mod stats;
@@ -56,6 +59,10 @@ enum Command {
     Serve(serve::Arguments),
     /// The same with a built-in sample provider and a little traffic
     Demo(demo::Arguments),
+    /// Run a program with its calls captured, and sum them up at its end
+    Run(run::Arguments),
+    /// Print the variables that point clients here
+    Env(env::Arguments),
     /// Follow calls as they end
     Tail(tail::Arguments),
     /// Search the stored calls
@@ -75,6 +82,8 @@ enum Command {
     /// Check, show or start a configuration
     #[command(subcommand)]
     Config(configuration::Command),
+    /// Look at what usually goes wrong, and what to do about it
+    Doctor(doctor::Arguments),
     /// Ask a running calltap how it is
     Health {
         /// Ask whether it takes calls, not only whether it lives
@@ -148,6 +157,8 @@ fn run(arguments: Arguments) -> Result<Exit, Stop> {
     match command.unwrap_or_else(|| Command::Serve(serve::Arguments::default())) {
         Command::Serve(arguments) => serve::run(&common, &arguments),
         Command::Demo(arguments) => demo::run(&common, &arguments),
+        Command::Run(arguments) => run::run(&common, &arguments),
+        Command::Env(arguments) => env::run(&common, &arguments),
         Command::Tail(arguments) => tail::run(&common, &arguments),
         Command::Logs(arguments) => calls::run(&common, &arguments),
         Command::Show(arguments) => show::run(&common, &arguments),
@@ -156,6 +167,7 @@ fn run(arguments: Arguments) -> Result<Exit, Stop> {
         Command::Pricing(command) => pricing::run(&common, &command),
         Command::Store(command) => store::run(&common, command),
         Command::Config(command) => configuration::run(&common, &command),
+        Command::Doctor(arguments) => doctor::run(&common, arguments),
         Command::Health { ready, url } => health(&common, ready, url.as_deref()),
         Command::Version => version(&common),
         Command::Completions { shell } => {
@@ -270,6 +282,79 @@ fn version(common: &Common) -> Result<Exit, Stop> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One command of the reference: usage, flags with their variables.
+    fn reference(command: &mut clap::Command, path: &str, page: &mut String) {
+        if command.has_subcommands() {
+            let names: Vec<String> =
+                command.get_subcommands().map(|inner| inner.get_name().to_owned()).collect();
+            for name in names {
+                let inner = command.find_subcommand_mut(&name).unwrap();
+                reference(inner, &format!("{path} {name}"), page);
+            }
+            return;
+        }
+        let text = |value: &clap::builder::StyledStr| {
+            value.to_string().replace('\n', " ").replace('|', "\\|")
+        };
+        let about = command.get_about().map(text).unwrap_or_default();
+        let usage = command.render_usage().to_string();
+        let usage = usage.trim_start_matches("Usage: ").trim();
+        let usage = usage.strip_prefix(command.get_name()).unwrap_or(usage);
+        let usage = usage.strip_prefix("calltap").map_or(usage, |rest| {
+            rest.trim_start().strip_prefix(command.get_name()).unwrap_or(rest)
+        });
+        page.push_str(&format!("\n## `{path}{usage}`\n\n{about}.\n"));
+        let own: Vec<_> = command
+            .get_arguments()
+            .filter(|argument| {
+                !argument.is_global_set()
+                    && !matches!(argument.get_id().as_str(), "help" | "version")
+            })
+            .collect();
+        if own.is_empty() {
+            return;
+        }
+        page.push_str("\n| Argument | Variable | Means |\n|---|---|---|\n");
+        for argument in own {
+            let name = match argument.get_long() {
+                Some(long) => format!("`--{long}`"),
+                None => format!("`{}`", argument.get_id().as_str().to_uppercase()),
+            };
+            let variable = argument.get_env().map(|name| format!("`{}`", name.to_string_lossy()));
+            let mut help = argument.get_help().map(text).unwrap_or_default();
+            let default: Vec<_> =
+                argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+            if argument.get_action().takes_values() && !default.is_empty() {
+                help.push_str(&format!(" (default `{}`)", default.join(",")));
+            }
+            page.push_str(&format!("| {name} | {} | {help} |\n", variable.unwrap_or_default()));
+        }
+    }
+
+    /// `CALLTAP_WRITE_DOCS=1` writes the page anew.
+    #[test]
+    fn the_reference_lists_every_command() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cli.md");
+        let old = std::fs::read_to_string(path).unwrap_or_default();
+        let marker = "<!-- from here on written by the_reference_lists_every_command -->\n";
+        let head = old.split(marker).next().unwrap().to_owned();
+        let mut page = head + marker;
+        let mut command = Arguments::command();
+        command.build();
+        for inner in command.get_subcommands_mut() {
+            let name = inner.get_name().to_owned();
+            reference(inner, &format!("calltap {name}"), &mut page);
+        }
+        if std::env::var_os("CALLTAP_WRITE_DOCS").is_some() {
+            std::fs::write(path, &page).unwrap();
+        } else {
+            assert!(
+                page == old,
+                "docs/cli.md is not what the commands say: CALLTAP_WRITE_DOCS=1 cargo test the_reference"
+            );
+        }
+    }
 
     #[test]
     fn arguments_are_consistent() {

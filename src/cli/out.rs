@@ -21,6 +21,8 @@ pub enum Exit {
     Store,
     /// The configuration is wrong.
     Config,
+    /// What a program said that was run.
+    Program(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -32,6 +34,7 @@ impl From<Exit> for ExitCode {
             Exit::Unavailable => 69,
             Exit::Store => 74,
             Exit::Config => 78,
+            Exit::Program(code) => code,
         })
     }
 }
@@ -128,7 +131,7 @@ pub fn safe(text: &str, lines: bool) -> Cow<'_, str> {
     let bad = |c: char| {
         !keeps(c)
             && (c.is_control()
-                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+                || matches!(c, '\u{061c}' | '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
     };
     if !text.contains(bad) {
         return Cow::Borrowed(text);

@@ -11,6 +11,7 @@ use crate::{
     telemetry,
 };
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, sync::Arc};
+use tokio_util::sync::CancellationToken;
 use toml::Value;
 
 /// Flags of `serve`.
@@ -29,7 +30,7 @@ pub struct Arguments {
 
 impl Arguments {
     /// As keys of the configuration. The default upstream may have another name than `openai`.
-    fn keys(&self, file: &Config) -> Vec<(String, Value)> {
+    pub fn keys(&self, file: &Config) -> Vec<(String, Value)> {
         let mut upstreams = file.upstreams.iter();
         let default_upstream = upstreams
             .find(|(_, upstream)| upstream.default == Some(true))
@@ -68,7 +69,8 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<Exit, Stop> {
             .map_err(|faults| faults.to_string())
     };
     let sinks: Vec<String> = loaded.config.sinks.keys().cloned().collect();
-    start(Setup { config: loaded.config, data_dir, reload: Arc::new(reload) }, |ready| {
+    let stop = CancellationToken::new();
+    start(Setup { config: loaded.config, data_dir, reload: Arc::new(reload), stop }, |ready| {
         tell(ready, &sinks);
     })
 }
@@ -143,6 +145,7 @@ fn screen(ready: &Ready, sinks: &[String]) -> String {
     -H 'x-calltap-prompt: first-call' \\
     -d '{{\"model\":\"gpt-4o-mini\",\"messages\":[{{\"role\":\"user\",\"content\":\"ping\"}}]}}'
 
+  eval \"$(calltap env)\"       # or all the variables that clients read
   calltap tail                # follow calls
   calltap --help              # everything else
 

@@ -25,7 +25,7 @@ pub use pack::{Packed, pack, unpack};
 use crate::model::{Body, ChunkLog, Record, Timestamp};
 use bytes::Bytes;
 use queue::{Shared, Work};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
     path::Path,
@@ -260,7 +260,7 @@ pub struct Page {
 }
 
 /// Totals of a group of calls.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StatRow {
     /// The group's value; `None` for calls without one.
     pub key: Option<String>,

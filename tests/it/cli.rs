@@ -225,3 +225,71 @@ fn the_demo_shows_something() {
     demo.kill().unwrap();
     demo.wait().unwrap();
 }
+
+/// A program calls what its variables say, beside a server and with a calltap of its own.
+#[test]
+fn a_program_is_run_and_summed_up() {
+    let upstream = Upstream::start(chat(2, Duration::ZERO));
+    let mut calltap = Calltap::start(&upstream);
+    let body = chat_body(false);
+    let call = format!(
+        "import os, urllib.request as u\n\
+         r = u.Request(os.environ['OPENAI_BASE_URL'] + '/chat/completions', b'{body}', {{'content-type': 'application/json'}})\n\
+         print(len(u.build_opener(u.ProxyHandler({{}})).open(r).read()) > 0); raise SystemExit(7)"
+    );
+    let arguments = ["run", "--session", "night run", "--", "python3", "-c", &call];
+    for running in [true, false] {
+        let mut command = calltap.command();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let (code, out, said) = output(command, &arguments);
+        assert_eq!((code, out.as_str()), (7, "True\n"), "{said}");
+        assert!(said.contains("calltap: 1 calls, 0 failed"), "{said}");
+        let marked = said.rsplit("calltap logs ").next().unwrap().trim().to_owned();
+        let (_, logs, _) = output(calltap.command(), &["logs", "--json", &marked]);
+        let row: serde_json::Value = serde_json::from_str(logs.trim()).unwrap();
+        assert_eq!(row["tags"]["session"], "night run");
+        if running {
+            calltap.kill();
+        }
+    }
+    let (code, _, said) = output(calltap.command(), &["run", "--", "/no/such/program"]);
+    assert_eq!(code, 127, "{said}");
+}
+
+#[test]
+fn variables_are_printed_for_a_shell() {
+    let upstream = Upstream::start(chat(1, Duration::ZERO));
+    let calltap = Calltap::start(&upstream);
+    let (code, out, _) = output(calltap.command(), &["env", "--prompt", "it's"]);
+    let wanted = format!("export OPENAI_BASE_URL='http://{}/-/prompt=it%27s/v1'", calltap.address);
+    assert_eq!((code, out.lines().next()), (0, Some(wanted.as_str())));
+}
+
+#[test]
+fn the_doctor_names_what_is_wrong() {
+    let upstream = Upstream::start(|_| crate::harness::json_answer(401, "{}"));
+    let mut calltap = Calltap::start(&upstream);
+    let findings = |calltap: &Calltap| {
+        let (code, out, said) = output(calltap.command(), &["doctor", "--json"]);
+        let findings: Vec<serde_json::Value> =
+            out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (code, findings, said)
+    };
+    let of = |findings: &[serde_json::Value], name: &str| {
+        findings.iter().find(|finding| finding["name"] == name).cloned().unwrap_or_default()
+    };
+    let (code, well, said) = findings(&calltap);
+    assert_eq!(code, 0, "{well:#?} {said}");
+    assert!(of(&well, "port")["found"].as_str().unwrap().contains("answers at"));
+    assert!(of(&well, "upstream")["found"].as_str().unwrap().ends_with("answers 401"));
+    calltap.kill();
+    let taken = std::net::TcpListener::bind(calltap.address).unwrap();
+    drop(upstream);
+    let (code, ill, _) = findings(&calltap);
+    assert_eq!(code, 1);
+    for name in ["port", "upstream"] {
+        assert_eq!(of(&ill, name)["verdict"], "fail", "{ill:#?}");
+        assert!(!of(&ill, name)["fix"].as_str().unwrap().is_empty());
+    }
+    drop(taken);
+}
