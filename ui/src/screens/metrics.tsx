@@ -1,0 +1,1 @@
+export function Metrics(_: any) { return <main class="page"><h1>Metrics</h1></main>; }
