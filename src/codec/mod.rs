@@ -1,5 +1,6 @@
 //! Bytes to meaning: pure functions that never fail. What cannot be read is absent, with a note.
 
+mod answer;
 mod assistants;
 mod body;
 mod chat;
@@ -28,6 +29,8 @@ pub mod sse;
 mod stream;
 mod text;
 mod usage;
+
+pub use answer::answer_text;
 
 use crate::model::{CallError, Endpoint, Tags, Usage};
 use serde_json::{Map, Value};
