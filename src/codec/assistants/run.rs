@@ -16,7 +16,7 @@ const PARTS_MAX: usize = 1024;
 /// The run, growing.
 #[derive(Debug, Default)]
 pub(crate) struct Run {
-    run: Value,
+    object: Value,
     messages: Parts,
     steps: Parts,
     error: Option<Value>,
@@ -40,7 +40,7 @@ impl Assembly for Run {
                 seen.terminal = event.value["status"]
                     .as_str()
                     .is_some_and(|status| is_end(status) || status == "requires_action");
-                self.run = event.value;
+                self.object = event.value;
             }
             "thread.message" => seen.output = self.messages.put(event.value, notes),
             "thread.message.delta" => seen.output = self.messages.grow(event.value, notes),
@@ -57,8 +57,8 @@ impl Assembly for Run {
             return None;
         }
         let mut object = Map::new();
-        if !self.run.is_null() {
-            object.insert("run".to_owned(), self.run);
+        if !self.object.is_null() {
+            object.insert("run".to_owned(), self.object);
         }
         object.insert("messages".to_owned(), self.messages.finish());
         object.insert("steps".to_owned(), self.steps.finish());

@@ -24,14 +24,14 @@ fn stream(events: &[(&str, Value)]) -> Meaning {
     reading("assistants.run", &json!({"assistant_id": "asst_1", "stream": true}), &body)
 }
 
-fn run(status: &str, more: Value) -> Value {
+fn run(status: &str, more: &Value) -> Value {
     let mut run = json!({"id": "run_1", "object": "thread.run", "thread_id": "thread_1",
         "assistant_id": "asst_1", "status": status, "model": "gpt-4o", "usage": null});
     run.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     run
 }
 
-fn delta(object: &str, id: &str, delta: Value) -> Value {
+fn delta(object: &str, id: &str, delta: &Value) -> Value {
     json!({"id": id, "object": object, "delta": delta})
 }
 
@@ -41,18 +41,18 @@ fn deltas_grow_and_whole_objects_replace() {
         delta(
             "thread.message.delta",
             "msg_1",
-            json!({"content": [{"index": index, "type": "text", "text": {"value": value, "annotations": [{"type": "file_citation", "text": value}]}}]}),
+            &json!({"content": [{"index": index, "type": "text", "text": {"value": value, "annotations": [{"type": "file_citation", "text": value}]}}]}),
         )
     };
     let call = |part: Value| {
         delta(
             "thread.run.step.delta",
             "step_1",
-            json!({"step_details": {"type": "tool_calls", "tool_calls": [part]}}),
+            &json!({"step_details": {"type": "tool_calls", "tool_calls": [part]}}),
         )
     };
     let meaning = stream(&[
-        ("thread.run.created", run("queued", json!({}))),
+        ("thread.run.created", run("queued", &json!({}))),
         (
             "thread.run.step.created",
             json!({"id": "step_1", "object": "thread.run.step", "type": "tool_calls", "step_details": {"type": "tool_calls", "tool_calls": []}}),
@@ -88,7 +88,7 @@ fn deltas_grow_and_whole_objects_replace() {
             "thread.run.completed",
             run(
                 "completed",
-                json!({"usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}),
+                &json!({"usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}),
             ),
         ),
     ]);
@@ -124,7 +124,7 @@ fn a_streamed_run_without_messages_counts_its_own_tokens() {
         "thread.run.failed",
         run(
             "failed",
-            json!({"usage": {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3},
+            &json!({"usage": {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3},
             "last_error": {"code": "rate_limit_exceeded", "message": "slow down"}}),
         ),
     )]);
@@ -153,9 +153,8 @@ fn ends_of_runs() {
         ("failed", json!({}), Some("failed"), true),
         ("in_progress", json!({}), None, false),
     ] {
-        let polled =
-            reading("assistants.runs", &Value::Null, &run(status, more.clone()).to_string());
-        let streamed = stream(&[("thread.run", run(status, more))]);
+        let polled = reading("assistants.runs", &Value::Null, &run(status, &more).to_string());
+        let streamed = stream(&[("thread.run", run(status, &more))]);
         for meaning in [polled, streamed] {
             assert_eq!(meaning.finish_reasons.first().map(String::as_str), reason, "{status}");
             assert_eq!(meaning.error.is_some(), fails, "{status}");
@@ -167,13 +166,13 @@ fn ends_of_runs() {
 #[test]
 fn an_error_in_the_stream_keeps_what_had_come() {
     let meaning = stream(&[
-        ("thread.run.created", run("in_progress", json!({}))),
+        ("thread.run.created", run("in_progress", &json!({}))),
         (
             "thread.message.delta",
             delta(
                 "thread.message.delta",
                 "msg_1",
-                json!({"content": [{"index": 0, "type": "text", "text": {"value": "a"}}]}),
+                &json!({"content": [{"index": 0, "type": "text", "text": {"value": "a"}}]}),
             ),
         ),
         ("error", json!({"code": "server_error", "message": "oh"})),
