@@ -22,22 +22,22 @@ const trim = (text: string): string => (text.includes(".") ? text.replace(/\.?0+
 /** Milliseconds: "0.4 ms", "83 ms", "2.81 s", "3 m 04 s". */
 export function ms(value: number | null | undefined): string {
   if (value === null || value === undefined) return "–";
-  if (value < 1) return `${trim(value.toFixed(2))} ms`;
-  if (value < 1000) return `${trim(value < 10 ? value.toFixed(1) : value.toFixed(0))} ms`;
-  if (value < 60_000) return `${(value / 1000).toFixed(value < 10_000 ? 2 : 1)} s`;
+  if (value < 1) return `${trim(value.toFixed(2))}\u00a0ms`;
+  if (value < 1000) return `${trim(value < 10 ? value.toFixed(1) : value.toFixed(0))}\u00a0ms`;
+  if (value < 60_000) return `${(value / 1000).toFixed(value < 10_000 ? 2 : 1)}\u00a0s`;
   const seconds = Math.round(value / 1000);
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} m ${pad(seconds % 60)} s`;
-  return `${Math.floor(seconds / 3600)} h ${pad(Math.floor((seconds % 3600) / 60))} m`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)}\u00a0m ${pad(seconds % 60)}\u00a0s`;
+  return `${Math.floor(seconds / 3600)}\u00a0h ${pad(Math.floor((seconds % 3600) / 60))}\u00a0m`;
 }
 
 /** Seconds as an age: "12 s", "4 m", "3 h", "2 d". */
 export function age(seconds: number | null | undefined): string {
   if (seconds === null || seconds === undefined || Number.isNaN(seconds)) return "–";
   const s = Math.max(0, Math.round(seconds));
-  if (s < 60) return `${s} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} m`;
-  if (s < 86_400) return `${Math.floor(s / 3600)} h`;
-  return `${Math.floor(s / 86_400)} d`;
+  if (s < 60) return `${s}\u00a0s`;
+  if (s < 3600) return `${Math.floor(s / 60)}\u00a0m`;
+  if (s < 86_400) return `${Math.floor(s / 3600)}\u00a0h`;
+  return `${Math.floor(s / 86_400)}\u00a0d`;
 }
 
 export function ago(time: string | null | undefined, now = Date.now()): string {
@@ -63,9 +63,9 @@ export function dollars(amount: string | number | null | undefined): string {
 
 export function bytes(value: number | null | undefined): string {
   if (value === null || value === undefined) return "–";
-  if (value < 1024) return `${value} B`;
+  if (value < 1024) return `${value}\u00a0B`;
   for (const [size, unit] of [[1 << 30, "GiB"], [1 << 20, "MiB"], [1 << 10, "KiB"]] as const) {
-    if (value >= size) return `${trim((value / size).toFixed(value / size < 10 ? 1 : 0))} ${unit}`;
+    if (value >= size) return `${trim((value / size).toFixed(value / size < 10 ? 1 : 0))}\u00a0${unit}`;
   }
   return "–";
 }

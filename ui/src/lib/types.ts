@@ -104,16 +104,14 @@ export interface PromptDetail {
 }
 
 export interface Sink {
-  name: string; type: string; state: string; reason?: string | null; lag_records: number; lag_seconds: number | null;
-  retrying: number; dead: number; delivered: number; attempts: number; failures: number;
-  last_error?: { at?: string; status?: number | null; message: string; count?: number } | null;
-  last_success_at?: string | null; next_try_at?: string | null; base_url?: string | null; content?: string | null;
-  only?: string | null; paused_by?: string | null;
-  options?: { key: string; value: string }[];
-  errors?: { status?: number | null; message: string; count: number; first_at?: string; last_at?: string }[];
+  name: string; id: string; type: string | null; target?: string | null; state: string; reason?: string | null; obstacle?: string | null;
+  cursor?: number; queue: number; oldest_age_s: number | null; waiting: number; dead: number; delivered: number; in_flight?: number;
+  last_delivery_at?: string | null; last_error?: { at?: string; message: string } | null; next_try_at?: string | null;
+  backfill?: { cursor: number; until: number; queue: number } | null;
 }
 
-export interface Dead { id: string; seq: number; at?: string; attempts: number; reason: string; status?: number | null }
+export interface Dead { id: string; seq: number; dead?: boolean; at?: string; attempts: number; reason: string }
+export interface Done { records?: number; message?: string; ok?: boolean }
 export interface Delivery {
   sink: string; type?: string; state: string; attempts?: number; status?: number | null; error?: string | null; at?: string | null;
   next_try_at?: string | null; payload?: Json;

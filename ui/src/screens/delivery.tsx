@@ -12,11 +12,12 @@ import { Tree } from "../parts/tree.tsx";
 export const TONES: Record<string, [string, string]> = {
   delivered: ["✓", "good"], healthy: ["✓", "good"], pending: ["◔", "live"], lagging: ["◔", "warn"], retrying: ["↻", "warn"],
   failing: ["✗", "bad"], dead: ["✗", "bad"], paused: ["‖", "warn"], skipped: ["–", "quiet"],
+  running: ["✓", "good"], disabled: ["–", "quiet"], removed: ["–", "quiet"], waiting: ["↻", "warn"],
 };
 
 export function State({ state }: { state: string }) {
   const [glyph, tone] = TONES[state] ?? ["?", "warn"];
-  return <span class={`status ${tone}`}><span class="glyph" aria-hidden="true">{glyph}</span>{line(state, 30)}</span>;
+  return <span class={`status ${tone}`}><span class="glyph" aria-hidden="true">{glyph}</span>{line(state.replaceAll("_", " "), 30)}</span>;
 }
 
 export function Delivery({ call }: { call: Call }) {

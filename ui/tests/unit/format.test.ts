@@ -7,7 +7,7 @@ test("numbers keep their size at a glance", () => {
   assert.equal(count(null), "–");
   assert.equal(short(1_234_567), "1.23M");
   assert.equal(short(999), "999");
-  assert.equal(bytes(1536), "1.5 KiB");
+  assert.equal(bytes(1536), "1.5\u00a0KiB");
   assert.equal(percent(1, 3), "33\u202f%");
   assert.equal(percent(1, 0), "–");
 });
@@ -23,11 +23,11 @@ test("money is never rounded to nothing", () => {
 });
 
 test("durations", () => {
-  assert.equal(ms(0.42), "0.42 ms");
-  assert.equal(ms(83.4), "83 ms");
-  assert.equal(ms(2810), "2.81 s");
-  assert.equal(ms(184_000), "3 m 04 s");
-  assert.equal(ago("2026-01-01T00:00:00Z", Date.parse("2026-01-01T02:00:00Z")), "2 h ago");
+  assert.equal(ms(0.42), "0.42\u00a0ms");
+  assert.equal(ms(83.4), "83\u00a0ms");
+  assert.equal(ms(2810), "2.81\u00a0s");
+  assert.equal(ms(184_000), "3\u00a0m 04\u00a0s");
+  assert.equal(ago("2026-01-01T00:00:00Z", Date.parse("2026-01-01T02:00:00Z")), "2\u00a0h ago");
   assert.equal(ago("nonsense"), "–");
 });
 
