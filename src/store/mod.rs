@@ -42,6 +42,8 @@ pub struct Entry {
     pub record: Record,
     /// Raw bodies, already redacted; `None` when content is not kept.
     pub bodies: Option<Bodies>,
+    /// The first words of the answer, redacted, for lists.
+    pub answer: Option<String>,
 }
 
 /// The raw capture of one call.

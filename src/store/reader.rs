@@ -327,7 +327,7 @@ fn read_bodies(row: &Row<'_>, notes: &mut Vec<String>) -> rusqlite::Result<Bodie
 
 /// What a list row is made from: the document, and columns that stand in where it is damaged.
 const ROW: &str = "calls.seq, docs.doc, docs.crc, id, started_at, ended_at, endpoint, method, path, \
-    upstream, provider, model, model_requested, stream, outcome, status, latency_ms, overhead_ms";
+    upstream, provider, model, model_requested, stream, outcome, status, latency_ms, overhead_ms, answer";
 
 fn rows(
     conn: &Connection,
@@ -349,7 +349,11 @@ fn rows(
     let mut found = statement.query(params_from_iter(params))?;
     let mut rows = Vec::new();
     while let Some(row) = found.next()? {
-        rows.push((row.get(0)?, list_row(record_json(row)?)));
+        let mut item = list_row(record_json(row)?);
+        if let Some(fields) = item.as_object_mut() {
+            fields.insert("answer".to_owned(), row.get::<_, Option<String>>(18)?.into());
+        }
+        rows.push((row.get(0)?, item));
     }
     Ok(rows)
 }

@@ -23,6 +23,7 @@ CREATE TABLE calls (
     ttft_ms         REAL,
     overhead_ms     REAL NOT NULL,
     chunks          INTEGER NOT NULL,
+    tokens_per_second REAL,
     usage_source    TEXT NOT NULL,
     input_tokens    INTEGER,
     output_tokens   INTEGER,
@@ -47,6 +48,7 @@ CREATE TABLE calls (
     request_bytes   INTEGER NOT NULL,
     response_bytes  INTEGER NOT NULL,
     preview         TEXT,
+    answer          TEXT,
     has_bodies      INTEGER NOT NULL,
     cost            REAL GENERATED ALWAYS AS (cost_pico / 1e12) VIRTUAL
 ) STRICT;
