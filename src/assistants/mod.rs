@@ -24,7 +24,7 @@ use thread::Thread;
 /// Most threads remembered, and most bytes of all and of one of them.
 const THREADS_MAX: usize = 10_000;
 const BYTES_MAX: usize = 16 << 20;
-const THREAD_BYTES_MAX: usize = 256 << 10;
+const THREAD_BYTES_MAX: usize = 1 << 20;
 
 /// A finished call of the Assistants API.
 #[derive(Clone, Copy, Debug)]

@@ -234,7 +234,7 @@ impl Telling<'_> {
                     notes.push("timed by the provider's clock, to the second".to_owned());
                 }
                 None => {
-                    notes.push("latency unknown: neither stream nor provider tells it".to_owned())
+                    notes.push("latency unknown: neither stream nor provider tells it".to_owned());
                 }
             }
         }

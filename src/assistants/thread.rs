@@ -272,13 +272,13 @@ impl Thread {
         let Some(run) = self.runs.get_mut(at) else { return Vec::new() };
         let (mut told, rest) = run.ready(late);
         run.waiting = rest;
-        let mut derived = run.tell(&self.id, &mut told, question);
+        let mut derived = run.tell(&self.id, &mut told, question.as_ref());
         if run.has_tokens_left() && run.waiting.is_empty() && (late || run.ended_badly()) {
             run.given = true;
             derived.push(Telling { thread: &self.id, run }.of_tokens());
         }
-        if run.given {
-            run.steps = Vec::new();
+        if run.has_ended() && run.waiting.is_empty() && !run.has_tokens_left() {
+            (run.steps, run.question) = (Vec::new(), None);
         }
         for message in &told {
             self.told.extend(message.object["id"].as_str().map(str::to_owned));
@@ -325,7 +325,7 @@ impl Run {
         &mut self,
         thread: &str,
         messages: &mut [Message],
-        question: Option<Value>,
+        question: Option<&Value>,
     ) -> Vec<Derived> {
         if messages.is_empty() {
             return Vec::new();
@@ -342,7 +342,7 @@ impl Run {
             let place = (at == 0, at + 1 == count);
             derived.push(telling.of_message(
                 message,
-                asked.or(question.clone()),
+                asked.or(question.cloned()),
                 share,
                 steps,
                 place,
