@@ -22,7 +22,7 @@ use std::{
 use thread::Thread;
 
 /// Most threads remembered, and most bytes of all and of one of them.
-const THREADS_MAX: usize = 10_000;
+const THREADS_MAX: usize = 4096;
 const BYTES_MAX: usize = 16 << 20;
 const THREAD_BYTES_MAX: usize = 1 << 20;
 

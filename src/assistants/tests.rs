@@ -380,7 +380,7 @@ fn content_of_calls_that_keep_none_is_not_remembered() {
 fn memory_is_bounded() {
     let mut talk = Talk::default();
     let long = "x".repeat(300 << 10);
-    for turn in 0..40 {
+    for turn in 0..20 {
         talk.ask(&long);
         talk.begin(&format!("run_{turn}"));
         talk.list(&[answer(&format!("msg_{turn}"), &format!("run_{turn}"), &long)]);

@@ -4,7 +4,6 @@ import json
 import time
 import urllib.parse
 import urllib.request
-import warnings
 
 import openai
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from start import Running
 
 QUESTIONS = ["who sings there", "why", "and where to"]
-warnings.simplefilter("ignore", DeprecationWarning)
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 @pytest.fixture(scope="module")

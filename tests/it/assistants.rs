@@ -315,11 +315,13 @@ fn three_turns_streamed_and_polled_with_a_restart_between() {
         threads.push(thread);
     }
     let out = calltap.command().args(["stats", "--json"]).output().unwrap();
-    let stats: Value = serde_json::from_slice(&out.stdout).unwrap();
-    let stats = stats["items"].get(0).or_else(|| stats.get(0)).unwrap_or(&stats);
-    let counted =
-        stats["input_tokens"].as_u64().unwrap() + stats["output_tokens"].as_u64().unwrap();
-    assert_eq!(counted, total as u64, "each run once: {stats:#}");
+    let counted: u64 = String::from_utf8(out.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|row| row["input_tokens"].as_u64().unwrap() + row["output_tokens"].as_u64().unwrap())
+        .sum();
+    assert_eq!(counted, total as u64, "each run once");
 }
 
 #[test]
