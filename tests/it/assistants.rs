@@ -358,6 +358,15 @@ fn a_run_with_tool_outputs_and_several_messages() {
     let run = calltap.record(&id);
     let thread = run["tags"]["session"].as_str().unwrap();
     let messages = client.messages(thread, 2);
+    let show = calltap
+        .command()
+        .args(["show", "--curl", messages[0]["id"].as_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(
+        String::from_utf8(show.stderr).unwrap().contains(&id),
+        "there is no call to repeat but the run's"
+    );
     assert_eq!([text(&messages[0]), text(&messages[1])], ["answer to left", "answer to right"]);
     let sum = |key: &str| {
         messages.iter().map(|message| message["usage"][key].as_u64().unwrap()).sum::<u64>()
