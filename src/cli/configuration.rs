@@ -4,7 +4,7 @@ use super::{
     Common, out,
     out::{Exit, Stop},
 };
-use crate::config::{Config, FILE};
+use crate::config::{Config, FILE, Setting};
 use std::{fs::OpenOptions, io::Write, path::PathBuf, time::Duration};
 use tokio::net::TcpStream;
 
@@ -46,9 +46,8 @@ pub fn run(common: &Common, command: &Command) -> Result<Exit, Stop> {
         }
         Command::Show => {
             let loaded = common.load(Vec::new())?;
-            for (path, value) in effective(&loaded.config) {
-                let origin = loaded.origins.get(&path).map_or("default", String::as_str);
-                out::line(&format!("{:<60} # {origin}", format!("{path} = {value}")))?;
+            for Setting { key, value, origin, .. } in loaded.config.effective() {
+                out::line(&format!("{:<60} # {origin}", format!("{key} = {value}")))?;
             }
             Ok(Exit::Ok)
         }
@@ -69,89 +68,6 @@ pub fn run(common: &Common, command: &Command) -> Result<Exit, Stop> {
             Ok(Exit::Ok)
         }
     }
-}
-
-/// Every key with its value as TOML; secrets are masked.
-fn effective(config: &Config) -> Vec<(String, String)> {
-    let text = |value: String| toml::Value::String(value).to_string();
-    let debug = |value: String| text(kebab(&value));
-    let Config { server, auth, upstreams, capture, store, sinks, pricing, log } = config;
-    let mut keys = vec![
-        ("server.listen".to_owned(), text(server.listen.to_string())),
-        ("server.max_body".into(), text(server.max_body.to_string())),
-        ("server.shutdown_grace".into(), text(server.shutdown_grace.to_string())),
-        ("server.header_timeout".into(), text(server.header_timeout.to_string())),
-        ("server.max_connections".into(), server.max_connections.to_string()),
-        (
-            "server.allowed_origins".into(),
-            toml::Value::from(server.allowed_origins.clone()).to_string(),
-        ),
-        ("capture.content".into(), debug(format!("{:?}", capture.content))),
-        ("capture.max_body".into(), text(capture.max_body.to_string())),
-        ("capture.max_memory".into(), text(capture.max_memory.to_string())),
-        ("capture.redact".into(), format!("{} rules", capture.redact.len())),
-        ("store.durability".into(), debug(format!("{:?}", store.durability))),
-        ("store.journal_start".into(), store.journal_start.to_string()),
-        ("store.keep_bodies".into(), text(store.keep_bodies.to_string())),
-        ("store.keep_calls".into(), text(store.keep_calls.to_string())),
-        ("store.max_size".into(), text(store.max_size.to_string())),
-        ("log.format".into(), debug(format!("{:?}", log.format))),
-        ("log.level".into(), text(log.level.clone())),
-    ];
-    let mut optional = |path: String, value: Option<String>| {
-        keys.extend(value.map(|value| (path, text(value))));
-    };
-    optional("server.admin_listen".into(), server.admin_listen.map(|address| address.to_string()));
-    optional("auth.admin_token".into(), auth.admin_token.as_ref().map(|_| "•••".to_owned()));
-    optional("store.dir".into(), store.dir.as_ref().map(|dir| dir.display().to_string()));
-    optional("pricing.dir".into(), pricing.dir.as_ref().map(|dir| dir.display().to_string()));
-    for (name, upstream) in upstreams {
-        optional(format!("upstreams.{name}.base_url"), upstream.base_url.clone());
-        optional(format!("upstreams.{name}.provider"), upstream.provider.clone());
-        optional(
-            format!("upstreams.{name}.default"),
-            upstream.default.map(|flag| flag.to_string()),
-        );
-        optional(
-            format!("upstreams.{name}.stream_usage"),
-            upstream.stream_usage.map(|usage| kebab(&format!("{usage:?}"))),
-        );
-        optional(
-            format!("upstreams.{name}.on_disconnect"),
-            upstream.on_disconnect.map(|action| kebab(&format!("{action:?}"))),
-        );
-        for (key, period) in [
-            ("connect_timeout", upstream.connect_timeout),
-            ("first_byte_timeout", upstream.first_byte_timeout),
-            ("idle_timeout", upstream.idle_timeout),
-        ] {
-            optional(format!("upstreams.{name}.{key}"), period.map(|period| period.to_string()));
-        }
-    }
-    for (at, key) in auth.keys.iter().enumerate() {
-        optional(format!("auth.keys[{at}].name"), Some(key.name.clone()));
-    }
-    for (name, sink) in sinks {
-        for (key, value) in sink {
-            // Nobody knows here which keys of a sink are secret: only its type is shown.
-            let shown =
-                if key == "type" { value.as_str().unwrap_or_default() } else { "•••" };
-            optional(format!("sinks.{name}.{key}"), Some(shown.to_owned()));
-        }
-    }
-    keys
-}
-
-/// `AsIs` → `as-is`.
-fn kebab(name: &str) -> String {
-    let mut out = String::new();
-    for c in name.chars() {
-        if c.is_ascii_uppercase() && !out.is_empty() {
-            out.push('-');
-        }
-        out.push(c.to_ascii_lowercase());
-    }
-    out
 }
 
 /// Connects to the default and every configured upstream; no request is sent.
