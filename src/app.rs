@@ -3,7 +3,7 @@
 use crate::{
     api,
     config::{Config, Setting, without_userinfo},
-    interpret::{begun, search_text},
+    interpret::search_text,
     metrics::Metrics,
     model::Timestamp,
     pricing::PriceBook,
@@ -274,10 +274,7 @@ impl App {
         Ok(api::router(api::Context {
             reader: self.store.reader()?,
             committed: self.store.committed(),
-            inflight: Arc::new(move || {
-                let rows = running.heads();
-                rows.iter().filter_map(|head| serde_json::to_value(begun(head)).ok()).collect()
-            }),
+            inflight: Arc::new(move || running.heads()),
             ready: Arc::new(move || readiness(&store, &draining)),
             metrics: Arc::clone(&self.shared.metrics),
             settings: Arc::new(move || doors(&config.load())),
@@ -381,7 +378,11 @@ fn effective(config: &Config, proxy: &Proxy, ready: &Ready, started_at: Timestam
     let values: Vec<Value> = config
         .effective()
         .into_iter()
-        .map(|Setting { key, value, origin, restart }| {
+        // Hashes of keys are nobody's business either.
+        .filter(|setting| setting.key() != "auth.keys")
+        .map(|setting| {
+            let key = setting.key();
+            let Setting { value, origin, restart, .. } = setting;
             json!({ "key": key, "value": value, "origin": origin, "restart": restart })
         })
         .collect();

@@ -5,8 +5,10 @@ use super::{
     out::{Exit, Stop},
 };
 use crate::config::{Config, FILE, Setting};
+use serde_json::{Map, Value as Json, json};
 use std::{fs::OpenOptions, io::Write, path::PathBuf, time::Duration};
 use tokio::net::TcpStream;
+use toml::Value as Toml;
 
 /// What to do with the configuration.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -38,19 +40,8 @@ const EXAMPLE: &str = include_str!("example.toml");
 /// When the configuration is wrong.
 pub fn run(common: &Common, command: &Command) -> Result<Exit, Stop> {
     match command {
-        Command::Check { live } => {
-            let loaded = common.load(Vec::new())?;
-            let file = loaded.file.map_or("defaults".to_owned(), |file| file.display().to_string());
-            out::line(&format!("{file}: ok"))?;
-            if *live { reach(&loaded.config) } else { Ok(Exit::Ok) }
-        }
-        Command::Show => {
-            let loaded = common.load(Vec::new())?;
-            for Setting { key, value, origin, .. } in loaded.config.effective() {
-                out::line(&format!("{:<60} # {origin}", format!("{key} = {value}")))?;
-            }
-            Ok(Exit::Ok)
-        }
+        Command::Check { live } => check(common, *live),
+        Command::Show => show(common),
         Command::Schema => {
             let schema = schemars::schema_for!(Config);
             let text = serde_json::to_string_pretty(&schema)
@@ -70,8 +61,58 @@ pub fn run(common: &Common, command: &Command) -> Result<Exit, Stop> {
     }
 }
 
+/// Says whether the configuration is sound, and with `live` whether its upstreams can be reached.
+fn check(common: &Common, live: bool) -> Result<Exit, Stop> {
+    let loaded = match common.load(Vec::new()) {
+        Ok(loaded) => loaded,
+        Err(stop) if common.json => {
+            out::line(&json!({ "ok": false, "faults": stop.message }).to_string())?;
+            return Ok(stop.exit);
+        }
+        Err(stop) => return Err(stop),
+    };
+    let file = loaded.file.map(|file| file.display().to_string());
+    if common.json {
+        out::line(&json!({ "ok": true, "file": file }).to_string())?;
+    } else {
+        out::line(&format!("{}: ok", file.as_deref().unwrap_or("defaults")))?;
+    }
+    if live { reach(common, &loaded.config) } else { Ok(Exit::Ok) }
+}
+
+/// What is in force, as TOML with the origins as comments, or as JSON.
+fn show(common: &Common) -> Result<Exit, Stop> {
+    let settings = common.load(Vec::new())?.config.effective();
+    if common.json {
+        let shown = |setting: Setting| {
+            (setting.key(), json!({ "value": setting.value, "origin": setting.origin }))
+        };
+        let keys: Map<String, Json> = settings.into_iter().map(shown).collect();
+        out::line(&Json::Object(keys).to_string())?;
+        return Ok(Exit::Ok);
+    }
+    for Setting { path, value, origin, .. } in settings {
+        let line = format!("{} = {value}", dotted(&path));
+        out::line(&format!("{line:<60} # {origin}"))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// A key as TOML writes it: names that are not plain stand in quotes.
+fn dotted(path: &[String]) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let names = path.iter().map(|name| {
+        if !name.is_empty() && name.chars().all(is_plain) {
+            name.clone()
+        } else {
+            Toml::from(name.as_str()).to_string()
+        }
+    });
+    names.collect::<Vec<_>>().join(".")
+}
+
 /// Connects to the default and every configured upstream; no request is sent.
-fn reach(config: &Config) -> Result<Exit, Stop> {
+fn reach(common: &Common, config: &Config) -> Result<Exit, Stop> {
     let upstreams =
         crate::proxy::Upstreams::new(config).map_err(|why| Stop::new(Exit::Config, why))?;
     let mut names: Vec<&str> = config.upstreams.keys().map(String::as_str).collect();
@@ -89,15 +130,22 @@ fn reach(config: &Config) -> Result<Exit, Stop> {
         let connected = runtime.block_on(async {
             tokio::time::timeout(Duration::from_secs(5), TcpStream::connect(&address)).await
         });
-        let verdict = match connected {
-            Ok(Ok(_)) => "✓ connects".to_owned(),
-            Ok(Err(error)) => format!("✗ {error}"),
-            Err(_) => "✗ no connection within 5 s".to_owned(),
+        let trouble = match connected {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("no connection within 5 s".to_owned()),
         };
-        if verdict.starts_with('✗') {
+        if trouble.is_some() {
             exit = Exit::Unavailable;
         }
-        out::line(&format!("upstream {} ({address}) {verdict}", upstream.name))?;
+        let name = &*upstream.name;
+        out::line(&match &trouble {
+            _ if common.json => {
+                json!({ "upstream": name, "address": address, "trouble": trouble }).to_string()
+            }
+            None => format!("upstream {name} ({address}) ✓ connects"),
+            Some(trouble) => format!("upstream {name} ({address}) ✗ {trouble}"),
+        })?;
     }
     Ok(exit)
 }
@@ -105,6 +153,35 @@ fn reach(config: &Config) -> Result<Exit, Stop> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_is_the_configuration_but_for_its_secrets() {
+        let text = r#"
+            [auth]
+            admin_token = "hush"
+            keys = [{ name = "ci", sha256 = "ab", upstream_key = "hush", defaults = { env = "ci" } }]
+            [capture]
+            redact = ["emails", { name = "ticket", regex = "T-[0-9]+" }]
+            [upstreams."a.b"]
+            base_url = "http://h/v1"
+            default = true
+            http2 = "prior-knowledge"
+            idle_timeout = "90s"
+            [sinks.x]
+            type = "athina"
+            api_key = "hush"
+        "#;
+        let config: Config = toml::from_str(text).unwrap();
+        let shown: String = config
+            .effective()
+            .into_iter()
+            .map(|Setting { path, value, .. }| format!("{} = {value} # origin\n", dotted(&path)))
+            .collect();
+        assert!(!shown.contains("hush"), "{shown}");
+        let again: Config = toml::from_str(&shown).unwrap();
+        let masked: Config = toml::from_str(&text.replace("hush", "•••")).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{masked:?}"));
+    }
 
     #[test]
     fn the_example_is_the_default_and_names_every_key() {

@@ -23,6 +23,7 @@ pub(super) fn record(at: i64) -> Record {
         ended_at: Timestamp::now().plus_us(at + 1000),
         endpoint: Endpoint::from("chat.completions"),
         method: "POST".into(),
+        query: None,
         path: "/v1/chat/completions".into(),
         upstream: "openai".into(),
         provider: "openai".into(),
