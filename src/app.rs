@@ -2,6 +2,7 @@
 
 use crate::{
     api,
+    assistants::Assistants,
     config::{Config, Setting, without_userinfo},
     interpret::search_text,
     metrics::Metrics,
@@ -22,7 +23,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -138,6 +139,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             journal: config.store.journal_start,
             running: Arc::clone(&running),
+            assistants: Mutex::new(Assistants::load(store.threads()?)),
             unrecorded: Arc::clone(&unrecorded),
             stopping: Arc::clone(&stopping),
         };
