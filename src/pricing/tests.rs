@@ -147,12 +147,12 @@ fn files_of_ones_own_win() {
         at: NOW.parse().unwrap(),
         host: None,
     };
-    let book = PriceBook::load(Some(dir.path())).unwrap();
+    let book = PriceBook::load(Some(dir.path()), None).unwrap();
     let cost = book.price(&charge);
     assert_eq!(cost.total.as_deref(), Some("1"));
     assert_eq!(cost.price.unwrap().layer, "override");
     std::fs::write(&file, "schema = 1\nnonsense = 2\n").unwrap();
-    let error = PriceBook::load(Some(dir.path())).unwrap_err();
+    let error = PriceBook::load(Some(dir.path()), None).unwrap_err();
     assert!(error.contains("own.toml:2") && error.contains("nonsense"), "{error}");
 }
 
@@ -161,7 +161,7 @@ fn book_of(text: &str) -> PriceBook {
     let dir = tempfile::tempdir().unwrap();
     let head = "schema = 1\ncurrency = \"USD\"\nsource = \"contract\"\n";
     std::fs::write(dir.path().join("own.toml"), format!("{head}{text}")).unwrap();
-    PriceBook::load(Some(dir.path())).unwrap()
+    PriceBook::load(Some(dir.path()), None).unwrap()
 }
 
 fn cost_at(book: &PriceBook, provider: &str, model: &str, raw: &Value) -> Cost {

@@ -18,9 +18,11 @@ mod schema;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod unpriced;
 mod writer;
 
 pub use pack::{Packed, pack, unpack};
+pub use unpriced::UnpricedModel;
 
 use crate::model::{Body, ChunkLog, Record, Timestamp};
 use bytes::Bytes;
