@@ -6,6 +6,7 @@
 use crate::model::{Record, Secret};
 use bytes::Bytes;
 use std::{collections::BTreeMap, fmt};
+use uuid::Uuid;
 
 /// A kind of destination: one file, and one line in [`KINDS`].
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct Kind {
     pub aliases: &'static [&'static str],
     /// The vendor's base URL, if it has one that works.
     pub base_url: Option<&'static str>,
+    /// Variables, first that is set wins, that the vendor's own clients read the base URL from.
+    pub url_variables: &'static [&'static str],
     /// Variables, first that is set wins, that the vendor's own clients read the key from.
     pub key_variables: &'static [&'static str],
     /// Reads the kind's own settings.
@@ -26,7 +29,7 @@ pub struct Kind {
 pub static KINDS: &[Kind] = &[];
 
 /// What the configuration says of one sink, less what every sink has (`base_url`, `only`, …).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Settings {
     /// The vendor's key.
     pub api_key: Option<Secret>,
@@ -34,6 +37,15 @@ pub struct Settings {
     pub own: toml::Table,
     /// The environment, for the variables that the vendor's own clients read.
     pub environment: BTreeMap<String, String>,
+}
+
+/// Values may be secrets.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("own", &self.own.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is wrong with a setting.
@@ -64,9 +76,13 @@ pub trait Sink: fmt::Debug + Send + Sync {
     /// one request; one that is in none cannot be expressed and counts as delivered.
     fn requests(&self, records: &[Record]) -> Vec<Request>;
 
-    /// What this vendor means by an answer, where it departs from the general table
-    /// (`reliability.md` R7): `None` for the general table.
-    fn verdict(&self, _status: u16, _body: &[u8]) -> Option<Verdict> {
+    /// What this vendor means by an answer to a request that carried the records with these `ids`,
+    /// where it departs from the general table (`reliability.md` R7): `None` for the general table.
+    ///
+    /// The general table takes any 2xx for delivered, but HTML for a page that stands in the way
+    /// (pause), and a JSON object that says `"success": false` or has an `error` for a refusal. A
+    /// `Retry-After` and a JSON `retry_after` are read for every kind.
+    fn verdict(&self, _ids: &[Uuid], _status: u16, _body: &[u8]) -> Option<Verdict> {
         None
     }
 
@@ -105,6 +121,7 @@ pub enum Verdict {
     Split,
     /// One of the records is refused: find it by halves; alone, it is a dead letter.
     Refused,
-    /// Part of the batch was taken; the records at these places were refused, with the vendor's reasons.
+    /// Part of the batch was taken; the records at these places were refused, with the vendor's
+    /// reasons. Each is sent once more alone, and is a dead letter when refused again.
     Partly(Vec<(usize, String)>),
 }
