@@ -2,6 +2,7 @@
 
 use crate::{
     api,
+    assistants::Assistants,
     config::Config,
     interpret::search_text,
     metrics::Metrics,
@@ -20,7 +21,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -137,6 +138,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             journal: config.store.journal_start,
             running: Arc::clone(&running),
+            assistants: Mutex::new(Assistants::load(store.threads()?)),
             unrecorded: Arc::clone(&unrecorded),
             stopping: Arc::clone(&stopping),
         };
