@@ -368,3 +368,7 @@ pub struct Headers {
     /// Of the response.
     pub response: Vec<(String, String)>,
 }
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

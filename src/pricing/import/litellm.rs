@@ -90,10 +90,11 @@ fn read_model(
 ) -> Result<Model, String> {
     let mode = entry.get("mode").and_then(Value::as_str).unwrap_or_default();
     let mut tiers: BTreeMap<Option<&str>, Stepped> = BTreeMap::new();
-    let mut zeros = 0;
+    let (mut zeros, mut costs_otherwise) = (0, false);
     for (name, value) in entry {
         let Some((unit, size, tier)) = member(name, mode) else {
             if name.contains("cost") && value.is_number() {
+                costs_otherwise |= price(Unit::Input, value, 1).is_none_or(|price| price.nano > 0);
                 listing.count_unread(name);
             }
             continue;
@@ -122,7 +123,8 @@ fn read_model(
             prices.plain.remove(&Unit::Reasoning);
         }
     }
-    let free = tiers.values().all(Stepped::is_empty) && zeros >= 2 && mode == "chat";
+    let free =
+        tiers.values().all(Stepped::is_empty) && zeros >= 2 && mode == "chat" && !costs_otherwise;
     if !free && tiers.values().all(|prices| prices.plain.is_empty()) {
         return Err("no price".to_owned());
     }

@@ -57,6 +57,7 @@ fn litellm_spells_conditions_into_names() {
             {"range": [256_000.0, 1_000_000.0], "input_cost_per_token": 2.5e-07, "output_cost_per_token": 2e-06}]},
         "w": {"litellm_provider": "openai", "mode": "audio_transcription", "input_cost_per_second": 0.0001},
         "zai/free": {"litellm_provider": "zai", "mode": "chat", "input_cost_per_token": 0, "output_cost_per_token": 0.0},
+        "song": {"litellm_provider": "zai", "mode": "chat", "input_cost_per_token": 0, "output_cost_per_token": 0, "output_cost_per_image": 0.04},
         "zero": {"litellm_provider": "openai", "mode": "embedding", "input_cost_per_token": 0},
         "cents": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 0.25},
         "1024-x-1024/picture": {"litellm_provider": "openai", "mode": "image_generation", "input_cost_per_token": 1e-06},
@@ -101,6 +102,7 @@ fn litellm_spells_conditions_into_names() {
         "by the hour"
     );
     assert!(model(&listing, "zai", "free").free);
+    assert_eq!(listing.skipped["zai/song"], "no price", "it costs something that is not read");
     assert_eq!(listing.skipped["openai/zero"], "no price");
     assert!(listing.skipped["openai/cents"].contains("believable"));
     assert!(!listing.models.contains_key("openrouter"));
