@@ -3,9 +3,10 @@
 use crate::{
     api,
     assistants::Assistants,
-    config::Config,
+    config::{Config, Setting, without_userinfo},
     interpret::search_text,
     metrics::Metrics,
+    model::Timestamp,
     pricing::PriceBook,
     proxy::{Budget, Fingerprints, Proxy, ProxyError, Settings, Shared, Spiller},
     recorder::{Recorder, Running},
@@ -17,6 +18,7 @@ use arc_swap::ArcSwap;
 use axum::body::Body;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -269,6 +271,8 @@ impl App {
         tracing::debug!(listen = %ready.listen, admin = %ready.admin, "listening");
         let (config, running) = (Arc::clone(&self.config), Arc::clone(&self.running));
         let (store, draining) = (self.store.clone(), Arc::clone(&self.draining));
+        let (proxy, in_force) = (Arc::clone(&self.proxy), Arc::clone(&self.config));
+        let started_at = Timestamp::now();
         Ok(api::router(api::Context {
             reader: self.store.reader()?,
             committed: self.store.committed(),
@@ -277,6 +281,7 @@ impl App {
             metrics: Arc::clone(&self.shared.metrics),
             settings: Arc::new(move || doors(&config.load())),
             version: env!("CARGO_PKG_VERSION"),
+            effective: Arc::new(move || effective(&in_force.load(), &proxy, &ready, started_at)),
         }))
     }
 
@@ -377,6 +382,36 @@ fn remembered(store: &Store) -> Assistants {
         Vec::new()
     });
     Assistants::load(threads)
+}
+
+/// The configuration in force; secrets are masked.
+fn effective(config: &Config, proxy: &Proxy, ready: &Ready, started_at: Timestamp) -> Value {
+    let values: Vec<Value> = config
+        .effective()
+        .into_iter()
+        // Hashes of keys are nobody's business either.
+        .filter(|setting| setting.key() != "auth.keys")
+        .map(|setting| {
+            let key = setting.key();
+            let Setting { value, origin, restart, .. } = setting;
+            json!({ "key": key, "value": value, "origin": origin, "restart": restart })
+        })
+        .collect();
+    let settings = proxy.settings();
+    let default = &settings.upstreams.default().name;
+    let upstreams: Vec<Value> = settings
+        .upstreams
+        .names()
+        .filter_map(|name| settings.upstreams.named(name))
+        .map(|upstream| {
+            json!({ "name": upstream.name, "base_url": without_userinfo(&upstream.base_url), "provider": upstream.provider,
+                "default": upstream.name == *default,
+                "builtin": !config.upstreams.contains_key(&*upstream.name) })
+        })
+        .collect();
+    json!({ "version": env!("CARGO_PKG_VERSION"), "started_at": started_at,
+        "listen": ready.listen.to_string(), "admin": ready.admin.to_string(),
+        "values": values, "upstreams": upstreams })
 }
 
 fn readiness(store: &Store, draining: &AtomicBool) -> api::Readiness {

@@ -364,6 +364,18 @@ pub enum GroupBy {
     Environment,
     /// UTC day.
     Day,
+    /// The provider's error code, else its type.
+    Error,
+    /// HTTP status.
+    Status,
+    /// Finish reason of the first choice.
+    Finish,
+    /// The client's library.
+    Client,
+    /// Provider.
+    Provider,
+    /// Version of the prompt.
+    Version,
 }
 
 impl std::str::FromStr for GroupBy {
@@ -383,9 +395,16 @@ impl std::str::FromStr for GroupBy {
             "env" | "environment" => Self::Environment,
             "day" => Self::Day,
             "nothing" => Self::Nothing,
+            "error" => Self::Error,
+            "status" => Self::Status,
+            "finish" => Self::Finish,
+            "client" => Self::Client,
+            "provider" => Self::Provider,
+            "version" => Self::Version,
             _ => {
                 return Err("is one of model, prompt, customer, session, user, key, upstream, \
-                            outcome, endpoint, environment, day, nothing"
+                            outcome, endpoint, environment, day, error, status, finish, client, provider, version, \
+                            nothing"
                     .to_owned());
             }
         })
@@ -413,6 +432,21 @@ pub struct Info {
     pub newest: Option<Timestamp>,
     /// Records lost for good, by reason.
     pub dropped: Vec<(String, u64)>,
+    /// Newest place in the record log.
+    pub last_seq: i64,
+    /// Who follows the record log.
+    pub consumers: Vec<Consumer>,
+}
+
+/// A consumer of the record log.
+#[derive(Clone, Debug, Serialize)]
+pub struct Consumer {
+    /// `fts` and `rollups` are the store's own.
+    pub name: String,
+    /// The last record it has taken.
+    pub seq: i64,
+    /// Records behind the newest.
+    pub lag: i64,
 }
 
 /// What `verify` found.
