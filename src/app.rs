@@ -117,7 +117,8 @@ impl App {
     fn build(setup: &Setup) -> Result<Self, AppError> {
         let config = setup.config.clone();
         let settings = Settings::new(&config).map_err(AppError::Config)?;
-        let book = PriceBook::load(config.pricing.dir.as_deref()).map_err(AppError::Config)?;
+        let book = PriceBook::load(config.pricing.dir.as_deref(), Some(&setup.data_dir))
+            .map_err(AppError::Config)?;
         let redactor = Redactor::new(&config.capture.redact).map_err(AppError::Config)?;
         let store = Store::open(&setup.data_dir, &config.store)?;
         store.set_text_extractor(search_text);
@@ -139,7 +140,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             journal: config.store.journal_start,
             running: Arc::clone(&running),
-            assistants: Mutex::new(Assistants::load(store.threads()?)),
+            assistants: Mutex::new(remembered(&store)),
             unrecorded: Arc::clone(&unrecorded),
             stopping: Arc::clone(&stopping),
         };
@@ -315,7 +316,7 @@ impl App {
     fn reload(&self, setup: &Setup) {
         let loaded = (setup.reload)().and_then(|config| {
             let settings = Settings::new(&config)?;
-            let book = PriceBook::load(config.pricing.dir.as_deref())?;
+            let book = PriceBook::load(config.pricing.dir.as_deref(), Some(&setup.data_dir))?;
             let redactor = Redactor::new(&config.capture.redact)?;
             Ok((config, settings, book, redactor))
         });
@@ -373,6 +374,15 @@ fn doors(config: &Config) -> api::Doors {
         loopback: listen.ip().is_loopback(),
         allowed_origins: config.server.allowed_origins.clone(),
     }
+}
+
+/// Conversations of earlier lives. Without them calls still pass; only what waited is forgotten.
+fn remembered(store: &Store) -> Assistants {
+    let threads = store.threads().unwrap_or_else(|error| {
+        tracing::warn!(%error, "what was remembered of threads cannot be read");
+        Vec::new()
+    });
+    Assistants::load(threads)
 }
 
 /// The configuration in force; secrets are masked.

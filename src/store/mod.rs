@@ -26,12 +26,14 @@ mod sessions;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod unpriced;
 mod writer;
 
 pub use facets::{Count, Facet, Facets};
 pub use pack::{Packed, pack, unpack};
 pub use series::{Line, PromptRow, Question, Series, Totals, VersionRow};
 pub use sessions::Turns;
+pub use unpriced::UnpricedModel;
 
 use crate::model::{Body, ChunkLog, Record, Timestamp};
 use bytes::Bytes;
