@@ -6,8 +6,8 @@ use crate::{
     interpret::search_text,
     metrics::Metrics,
     pricing::PriceBook,
-    proxy::{Budget, Fingerprints, Proxy, ProxyError, Settings, Shared, Spiller},
-    recorder::{Recorder, Running},
+    proxy::{Budget, Fingerprints, Proxy, ProxyError, Running, Settings, Shared, Spiller},
+    recorder::Recorder,
     redact::Redactor,
     server::{self, Limits, Stop},
     store::Store,
@@ -125,7 +125,7 @@ impl App {
         let (book, redactor) =
             (Arc::new(ArcSwap::from_pointee(book)), Arc::new(ArcSwap::from_pointee(redactor)));
         let (metrics, running) = (Arc::new(Metrics::default()), Arc::new(Running::default()));
-        let (events, inbox) = mpsc::channel(CALLS_MAX);
+        let (ended, inbox) = mpsc::channel(CALLS_MAX);
         let unrecorded = Arc::new(AtomicU64::new(0));
         let stopping = Arc::new(AtomicBool::new(false));
         let recorder = Recorder {
@@ -149,7 +149,8 @@ impl App {
             budget: Arc::new(Budget::new(config.capture.max_memory.0)),
             body_cap: AtomicU64::new(config.capture.max_body.0),
             spiller,
-            events,
+            ended,
+            running: Arc::clone(&running),
             unrecorded,
             stopping,
             tasks: TaskTracker::new(),
@@ -270,7 +271,7 @@ impl App {
         Ok(api::router(api::Context {
             reader: self.store.reader()?,
             committed: self.store.committed(),
-            inflight: Arc::new(move || running.heads()),
+            inflight: Arc::new(move || running.calls()),
             ready: Arc::new(move || readiness(&store, &draining)),
             metrics: Arc::clone(&self.shared.metrics),
             settings: Arc::new(move || doors(&config.load())),

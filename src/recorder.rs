@@ -7,9 +7,9 @@ use crate::{
     codec, content,
     interpret::{Interpreted, begun, interpret, started},
     metrics::Metrics,
-    model::{Exchange, Head, Headers, Outcome, Record, Tags},
+    model::{Exchange, Headers, Outcome, Record, Tags},
     pricing::PriceBook,
-    proxy::{Captured, Event, Spiller, Waiter},
+    proxy::{Captured, Live, Running, Spiller, Waiter},
     redact::Redactor,
     store::{Bodies, Entry, Started, Store},
 };
@@ -17,16 +17,14 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde_json::Value;
 use std::{
-    collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 use tokio::{runtime::Handle, sync::mpsc};
-use uuid::Uuid;
 
 /// A call that ends sooner than this never stands in the journal: its record is as fast.
 const JOURNAL_AFTER: Duration = Duration::from_millis(25);
@@ -62,44 +60,33 @@ pub struct Recorder {
     pub stopping: Arc<AtomicBool>,
 }
 
-/// Calls that are on their way, for whoever wants to look.
-#[derive(Debug, Default)]
-pub struct Running(Mutex<HashMap<Uuid, Arc<Head>>>);
-
-impl Running {
-    /// The heads of running calls.
-    pub fn heads(&self) -> Vec<Arc<Head>> {
-        self.0.lock().map(|running| running.values().cloned().collect()).unwrap_or_default()
-    }
-}
-
 impl Recorder {
-    /// Works until the last sender of `events` is gone, or calltap stops and nothing comes any more.
+    /// Works until the last sender of `ended` is gone, or calltap stops and nothing comes any more.
     /// Blocks.
-    pub fn run(self, mut events: mpsc::Receiver<Event>, runtime: &Handle) {
-        let mut young: VecDeque<(Instant, Arc<Head>)> = VecDeque::new();
-        let mut batch = Vec::with_capacity(BATCH);
+    pub fn run(self, mut ended: mpsc::Receiver<Box<Captured>>, runtime: &Handle) {
+        let (mut batch, mut looked) = (Vec::with_capacity(BATCH), Instant::now());
         loop {
-            let wait = if young.is_empty() { IDLE } else { JOURNAL_AFTER };
+            let young = self.running.has_young();
+            let wait = if young { JOURNAL_AFTER } else { IDLE };
             let taken = runtime.block_on(async {
-                tokio::time::timeout(wait, events.recv_many(&mut batch, BATCH)).await
+                tokio::select! {
+                    biased;
+                    taken = ended.recv_many(&mut batch, BATCH) => Some(taken),
+                    () = self.running.begun.notified() => None,
+                    () = tokio::time::sleep(wait) => None,
+                }
             });
-            let idle = taken.is_err() && young.is_empty();
-            if taken == Ok(0) || (idle && self.stopping.load(Ordering::Relaxed)) {
+            let idle = taken.is_none() && !young;
+            if taken == Some(0) || (idle && self.stopping.load(Ordering::Relaxed)) {
                 break;
             }
-            for event in batch.drain(..) {
-                match event {
-                    Event::Started(head) => {
-                        if let Ok(mut running) = self.running.0.lock() {
-                            running.insert(head.id, Arc::clone(&head));
-                        }
-                        young.push_back((Instant::now(), head));
-                    }
-                    Event::Ended(captured) => self.record(*captured),
-                }
+            for captured in batch.drain(..) {
+                self.record(*captured);
             }
-            self.write_journal(&mut young);
+            if looked.elapsed() >= JOURNAL_AFTER {
+                looked = Instant::now();
+                self.write_journal();
+            }
             for _ in 0..self.unrecorded.swap(0, Ordering::Relaxed) {
                 self.store.count_dropped("recorder_full");
             }
@@ -107,28 +94,21 @@ impl Recorder {
     }
 
     /// Calls that have been running for a while are known to the store from now on.
-    fn write_journal(&self, young: &mut VecDeque<(Instant, Arc<Head>)>) {
-        let mut due = Vec::new();
-        while young.front().is_some_and(|(since, _)| since.elapsed() >= JOURNAL_AFTER) {
-            let Some((_, head)) = young.pop_front() else { break };
-            let runs = self.running.0.lock().is_ok_and(|running| running.contains_key(&head.id));
-            if runs && self.journal {
-                due.push(self.journal_entry(&head));
-            }
-        }
-        if !due.is_empty() {
-            self.store.journal(due);
+    fn write_journal(&self) {
+        let due = self.running.due(JOURNAL_AFTER);
+        if self.journal && !due.is_empty() {
+            self.store.journal(due.iter().map(|live| self.journal_entry(live)).collect());
         }
     }
 
-    fn journal_entry(&self, head: &Head) -> Started {
-        let record =
-            catch_unwind(AssertUnwindSafe(|| started(head))).unwrap_or_else(|_| begun(head));
+    fn journal_entry(&self, Live { head, request }: &Live) -> Started {
+        let request = Some(request).filter(|body| head.keep_content && !body.is_empty());
+        let read = || started(head, request.unwrap_or(&Bytes::new()));
+        let record = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| begun(head));
         let redactor = self.redactor.load();
-        let request = head.request.clone().filter(|_| head.keep_content);
-        let request = request.map(|body| match redactor.redact(&body) {
+        let request = request.map(|body| match redactor.redact(body) {
             Some((masked, _)) => Bytes::from(masked),
-            None => body,
+            None => body.clone(),
         });
         Started { record: mask(record, &redactor), request }
     }
@@ -137,9 +117,6 @@ impl Recorder {
         let Some((exchange, done)) = captured.into_exchange(|id| self.spiller.read_back(id)) else {
             return;
         };
-        if let Ok(mut running) = self.running.0.lock() {
-            running.remove(&exchange.head.id);
-        }
         let head = Arc::clone(&exchange.head);
         let read = catch_unwind(AssertUnwindSafe(|| self.read(&exchange)));
         let entry = read.unwrap_or_else(|_| {
