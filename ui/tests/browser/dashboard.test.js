@@ -61,6 +61,7 @@ test("an empty store teaches, a first call that failed is explained, and calls a
   }
   assert.ok(Math.min(...waits) < 1000, `shown after ${waits.map(Math.round)} ms`);
   assert.ok(await page.evaluate(() => window.stays), "the page was loaded again");
+  await page.getByText("The first call is here").waitFor();
   assertClean(seen);
   await context.close();
 });
