@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { lazy } from "../lib/lazy.tsx";
 import { CallList } from "../lib/calls.ts";
 import { copy } from "../lib/clipboard.ts";
-import { age, clock, count, line, ms, plural } from "../lib/format.ts";
+import { age, clock, count, line, ms, plural, when } from "../lib/format.ts";
 import { useKeys } from "../lib/keys.ts";
 import { running } from "../lib/live.ts";
 import { facetsOpen, peekWidth } from "../lib/prefs.ts";
@@ -179,7 +179,7 @@ function List({ list, q, peek, still }: { list: CallList; q: string; peek: strin
 function Narrow({ row }: { row: Row }) {
   return (
     <span role="gridcell" class="narrow">
-      <span><Status outcome={row.outcome} status={row.status} /> <time class="quiet">{clock(row.started_at)}</time> <b>{line(row.model.served ?? row.model.requested ?? row.endpoint, 28)}</b><span class="grow" /><Money row={row} /> <span class="quiet">{ms(row.timing.latency_ms)}</span></span>
+      <span><Status outcome={row.outcome} status={row.status} /> <time class="quiet">{when(row.started_at)}</time> <b>{line(row.model.served ?? row.model.requested ?? row.endpoint, 28)}</b><span class="grow" /><Money row={row} /> <span class="quiet">{ms(row.timing.latency_ms)}</span></span>
       <span class="excerpt">{row.finish_reasons[0] === "length" && <Finish reason="length" />}<bdi>{line(row.error?.message ?? row.tags.user_query ?? row.path, 120)}</bdi></span>
     </span>
   );
