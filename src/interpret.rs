@@ -261,9 +261,21 @@ fn outcome(exchange: &Exchange, meaning: &Meaning, decoded: &Decoded) -> Outcome
     }
 }
 
-/// Streams of these endpoints say when they are finished.
+/// Endpoints whose streams say when they are finished.
+const SAY_THE_END: [&str; 7] = [
+    "chat.completions",
+    "completions",
+    "responses",
+    "audio.transcriptions",
+    "audio.translations",
+    "images.generations",
+    "images.edits",
+];
+
+/// Whether a stream without a last word was cut short.
 fn ends_visibly(exchange: &Exchange) -> bool {
-    exchange.head.endpoint.has_stream_usage() && !exchange.response.is_truncated()
+    let endpoint = exchange.head.endpoint.as_str();
+    SAY_THE_END.contains(&endpoint) && !exchange.response.is_truncated()
 }
 
 /// A client that closes after the terminal event went away with the whole answer.

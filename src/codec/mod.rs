@@ -24,6 +24,7 @@ mod parameters;
 mod reader;
 mod request;
 mod request_tags;
+mod responses;
 pub mod sse;
 mod stream;
 mod text;
@@ -44,8 +45,13 @@ trait Codec: Sync {
 }
 
 /// Every codec; the first that reads an endpoint is used, the last reads all.
-static CODECS: &[&dyn Codec] =
-    &[&chat::Chat, &completions::Completions, &embeddings::Embeddings, &other::Other];
+static CODECS: &[&dyn Codec] = &[
+    &chat::Chat,
+    &completions::Completions,
+    &embeddings::Embeddings,
+    &responses::Responses,
+    &other::Other,
+];
 
 /// An exchange as a codec sees it: content-decoded, whole as far as it was kept.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +110,10 @@ pub struct Meaning {
     pub last_output: Option<u64>,
     /// Events with generated output.
     pub output_events: u64,
+    /// The provider's id of the response, where later calls can refer to it.
+    pub response_id: Option<String>,
+    /// The response that this one goes on from.
+    pub previous_response_id: Option<String>,
     /// Hyper-parameters of the request.
     pub parameters: Map<String, Value>,
     /// Metadata from the request's own fields: `metadata`, `user`, `safety_identifier`, `prompt.id`,
@@ -232,7 +242,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_panics(body in near_chunks(), status in prop::option::of(100_u16..600), cut in any::<prop::sample::Index>()) {
-            for name in ["chat.completions", "completions", "embeddings", "other"] {
+            for name in ["chat.completions", "completions", "embeddings", "responses", "other"] {
                 let endpoint = Endpoint::from(name);
                 let bytes = body.as_bytes();
                 let bytes = &bytes[..bytes.len() - cut.index(bytes.len() + 1)];
