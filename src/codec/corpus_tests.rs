@@ -1,5 +1,6 @@
 //! Recorded exchanges, where they lie beside the project: what is read must be what was expected.
 
+use super::realtime::frames::tests::frame;
 use super::{Meaning, Reading, read, sse};
 use crate::model::Endpoint;
 use serde_json::{Map, Value, json};
@@ -95,6 +96,11 @@ fn check(case: &Value) -> Vec<String> {
     let endpoint = Endpoint::of(path.split('?').next().unwrap());
     let request = case["request"]["body"].to_string();
     let body = case["response"]["body"].as_str().unwrap();
+    let (request, body) = if endpoint.as_str() == "realtime" {
+        (frames(body, "sent"), frames(body, "received"))
+    } else {
+        (request.into_bytes(), body.as_bytes().to_vec())
+    };
     let headers = case["response"]["headers"].as_object();
     let content_type =
         headers.into_iter().flatten().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
@@ -103,10 +109,10 @@ fn check(case: &Value) -> Vec<String> {
         provider: case["provider"].as_str().unwrap(),
         method: "POST",
         path,
-        request: request.as_bytes(),
+        request: &request,
         status: case["response"]["status"].as_u64().map(|status| u16::try_from(status).unwrap()),
         content_type: content_type.and_then(|(_, value)| value.as_str()),
-        response: body.as_bytes(),
+        response: &body,
     });
     let mut failures = Vec::new();
     let expected = &case["expected"];
@@ -118,9 +124,17 @@ fn check(case: &Value) -> Vec<String> {
     );
     check_facts(&expected["facts"], &meaning, &mut failures);
     if meaning.stream {
-        check_chunkings(body.as_bytes(), &expected["facts"], &mut failures);
+        check_chunkings(&body, &expected["facts"], &mut failures);
     }
     failures
+}
+
+/// One direction of a websocket's log as the frames that crossed.
+fn frames(log: &str, direction: &str) -> Vec<u8> {
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let of = lines.filter(|line| line["direction"] == direction);
+    let masked = direction == "sent";
+    of.flat_map(|line| frame(0x81, masked, line["data"].to_string().as_bytes())).collect()
 }
 
 fn check_facts(facts: &Value, meaning: &Meaning, failures: &mut Vec<String>) {
@@ -133,6 +147,18 @@ fn check_facts(facts: &Value, meaning: &Meaning, failures: &mut Vec<String>) {
         json!(meaning.first_output_event),
     );
     same("model", facts["model"].clone(), json!(meaning.model_served));
+    let calls = facts["responses"].as_array();
+    if let Some(calls) = calls {
+        // A connection: what its responses used is one sum.
+        let sum =
+            |key: &str| calls.iter().map(|call| call["usage"][key].as_u64().unwrap()).sum::<u64>();
+        let usage = meaning.usage.clone().unwrap_or_default();
+        let expected = [Some(sum("input_tokens")), Some(sum("output_tokens"))];
+        same("usage", json!(expected), json!([usage.input, usage.output]));
+        let statuses: Vec<&Value> = calls.iter().map(|call| &call["status"]).collect();
+        same("finish reasons", json!(statuses), json!(meaning.finish_reasons));
+        return;
+    }
     let usage = meaning.usage.as_ref().and_then(|usage| usage.raw.clone());
     same("usage", facts["usage"].clone(), json!(usage));
     let choices = facts["choices"].as_array().cloned().unwrap_or_default();

@@ -38,6 +38,15 @@ pub(crate) fn in_object(object: &Value) -> Option<CallError> {
     }
 }
 
+/// What the object of a stream says of the error that an event told, in either of its shapes.
+pub(crate) fn told(mut event: Map<String, Value>) -> Value {
+    if let Some(error) = event.shift_remove("error").filter(is_truthy) {
+        return error;
+    }
+    event.retain(|key, _| !matches!(key.as_str(), "type" | "sequence_number" | "error"));
+    Value::Object(event)
+}
+
 /// The error in an answer that has no JSON: only its status can say so.
 pub(crate) fn in_text(status: Option<u16>, body: &str) -> Option<CallError> {
     is_error_status(status).then(|| from_text(body))

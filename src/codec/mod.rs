@@ -16,18 +16,23 @@ mod corpus_tests;
 mod embeddings;
 mod errors;
 mod facts;
+mod form;
+mod images;
 mod json;
 mod merge;
 mod notes;
 mod other;
 mod parameters;
 mod reader;
+mod realtime;
 mod request;
 mod request_tags;
 mod responses;
+mod speech;
 pub mod sse;
 mod stream;
 mod text;
+mod transcripts;
 mod usage;
 
 pub use answer::answer_text;
@@ -50,6 +55,10 @@ static CODECS: &[&dyn Codec] = &[
     &completions::Completions,
     &embeddings::Embeddings,
     &responses::Responses,
+    &transcripts::Transcripts,
+    &speech::Speech,
+    &images::Images,
+    &realtime::Realtime,
     &other::Other,
 ];
 
@@ -242,7 +251,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_panics(body in near_chunks(), status in prop::option::of(100_u16..600), cut in any::<prop::sample::Index>()) {
-            for name in ["chat.completions", "completions", "embeddings", "responses", "other"] {
+            for name in ["chat.completions", "completions", "embeddings", "responses", "audio.transcriptions", "audio.speech", "images.generations", "other"] {
                 let endpoint = Endpoint::from(name);
                 let bytes = body.as_bytes();
                 let bytes = &bytes[..bytes.len() - cut.index(bytes.len() + 1)];

@@ -45,9 +45,12 @@ enum Place {
     Output,
 }
 
-/// Events that come in pieces, without `.delta` and `.done`. Source: `openai-surface.md` §7.3.
+/// Events that come in pieces, without `.delta` and `.done`. Sources: `openai-surface.md` §7.3, §13.
 const GROWING: &[(&str, Place)] = &[
     ("output_text", Place::Part(List::Content, "output_text", "text")),
+    ("text", Place::Part(List::Content, "text", "text")),
+    ("output_audio_transcript", Place::Part(List::Content, "output_audio", "transcript")),
+    ("audio_transcript", Place::Part(List::Content, "audio", "transcript")),
     ("refusal", Place::Part(List::Content, "refusal", "refusal")),
     ("reasoning_text", Place::Part(List::Content, "reasoning_text", "text")),
     ("reasoning_summary_text", Place::Part(List::Summary, "summary_text", "text")),
@@ -86,7 +89,7 @@ impl Item {
         match thing {
             "output_item" => self.set_item(event.shift_remove("item"), is_done),
             "content_part" | "reasoning_part" => {
-                self.set_part(List::Content, event, is_done, notes)
+                self.set_part(List::Content, event, is_done, notes);
             }
             "reasoning_summary_part" => self.set_part(List::Summary, event, is_done, notes),
             "output_text.annotation" => {
@@ -195,7 +198,7 @@ impl Item {
                     Value::Null => {}
                     Value::Array(list) if list.is_empty() => {}
                     list if is_done => {
-                        merge::member(part, "logprobs".to_owned(), list, merge::last)
+                        merge::member(part, "logprobs".to_owned(), list, merge::last);
                     }
                     list => merge::member(part, "logprobs".to_owned(), list, merge::append),
                 }

@@ -11,7 +11,7 @@ use super::{
     chat::audio::Audio,
     errors,
     notes::Notes,
-    reader,
+    reader, realtime,
     stream::{Assembly, Data, Seen},
     text,
 };
@@ -30,6 +30,9 @@ impl Codec for Responses {
     }
 
     fn read(&self, reading: &Reading<'_>) -> Meaning {
+        if reading.status == Some(realtime::SWITCHED) {
+            return realtime::read_socket(reading);
+        }
         let mut meaning = reader::read(reading, || Box::<Events>::default());
         let Some(object) = meaning.response.as_ref().filter(|object| object.is_object()) else {
             return meaning;
@@ -93,7 +96,7 @@ fn tools(object: &Value) -> Vec<(String, u64)> {
 
 /// The response, growing.
 #[derive(Debug, Default)]
-struct Events {
+pub(super) struct Events {
     object: Map<String, Value>,
     is_finished: bool,
     items: Items,
@@ -109,13 +112,14 @@ impl Assembly for Events {
         let Some(kind) = kind.strip_prefix("response.") else {
             if event.failed {
                 self.recognized = true;
-                self.error = Some(error_of(members));
+                self.error = Some(errors::told(members));
             }
             return Seen::default();
         };
         self.recognized = true;
         match kind {
-            "completed" | "incomplete" | "failed" | "cancelled" => {
+            // `done` ends the responses of realtime connections.
+            "completed" | "incomplete" | "failed" | "cancelled" | "done" => {
                 self.take_object(&mut members);
                 self.is_finished = true;
                 Seen { output: false, terminal: true }
@@ -170,7 +174,7 @@ impl Events {
     }
 
     /// Everything between the first and the last word; true when it was generated.
-    fn add_part(&mut self, kind: &str, mut members: Map<String, Value>, notes: &mut Notes) -> bool {
+    fn add_part(&mut self, kind: &str, members: Map<String, Value>, notes: &mut Notes) -> bool {
         let delta = members.get("delta");
         let output = match kind {
             "output_item.added" => {
@@ -178,32 +182,28 @@ impl Events {
                 item.and_then(Value::as_str).is_some_and(|kind| kind.ends_with("_call"))
             }
             "image_generation_call.partial_image" => true,
-            kind => kind.ends_with(".delta") && delta.is_some_and(errors::is_truthy),
-        };
-        let mut heard = |name: &str| {
-            let delta = members.shift_remove("delta").unwrap_or_default();
-            self.audio.add(Value::Object(Map::from_iter([(name.to_owned(), delta)])));
+            kind => is_delta(kind) && delta.is_some_and(errors::is_truthy),
         };
         match kind {
-            "audio.delta" => heard("data"),
-            "audio.transcript.delta" => heard("transcript"),
-            // Large, and no part of the result.
-            "image_generation_call.partial_image" => {}
+            // Previews are large and no part of the result; of a realtime connection's sound the
+            // transcript is kept.
+            "output_audio.delta" | "image_generation_call.partial_image" => {}
+            "audio.delta" if members.contains_key("response_id") => {}
+            "audio.delta" => self.hear("data", members),
+            "audio.transcript.delta" => self.hear("transcript", members),
             kind => self.items.add(kind, members, notes),
         }
         output
     }
+
+    fn hear(&mut self, member: &str, mut event: Map<String, Value>) {
+        let delta = event.shift_remove("delta").unwrap_or_default();
+        self.audio.add(Value::Object(Map::from_iter([(member.to_owned(), delta)])));
+    }
 }
 
-/// The error of an `error` event, in either of its shapes.
-fn error_of(mut event: Map<String, Value>) -> Value {
-    match event.shift_remove("error").filter(errors::is_truthy) {
-        Some(error) => error,
-        None => {
-            event.retain(|key, _| !matches!(key.as_str(), "type" | "sequence_number" | "error"));
-            Value::Object(event)
-        }
-    }
+fn is_delta(kind: &str) -> bool {
+    kind.rsplit_once('.').is_some_and(|(_, step)| step == "delta")
 }
 
 #[cfg(test)]
