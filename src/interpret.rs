@@ -88,6 +88,7 @@ pub fn begun(head: &Head) -> Record {
         endpoint: head.endpoint.clone(),
         method: head.method.clone(),
         path: head.path.clone(),
+        query: head.query.clone(),
         upstream: head.upstream.to_string(),
         provider: head.provider.to_string(),
         model: Model::default(),
@@ -262,7 +263,8 @@ fn outcome(exchange: &Exchange, meaning: &Meaning, decoded: &Decoded) -> Outcome
 }
 
 /// Endpoints whose streams say when they are finished.
-const SAY_THE_END: [&str; 7] = [
+const SAY_THE_END: [&str; 8] = [
+    "assistants.run",
     "chat.completions",
     "completions",
     "responses",

@@ -165,7 +165,7 @@ fn check_facts(facts: &Value, meaning: &Meaning, failures: &mut Vec<String>) {
     if let Some(status) = facts["status"].as_str().filter(|_| facts["output_types"].is_array()) {
         let ended = !matches!(status, "queued" | "in_progress");
         same("ended", json!(ended), json!(!meaning.finish_reasons.is_empty()));
-    } else {
+    } else if facts["choices"].is_array() {
         let reasons: Vec<Value> = choices
             .iter()
             .map(|choice| choice["finish_reason"].clone())

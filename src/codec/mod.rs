@@ -1,6 +1,7 @@
 //! Bytes to meaning: pure functions that never fail. What cannot be read is absent, with a note.
 
 mod answer;
+mod assistants;
 mod body;
 mod chat;
 mod chunks;
@@ -59,6 +60,7 @@ static CODECS: &[&dyn Codec] = &[
     &speech::Speech,
     &images::Images,
     &realtime::Realtime,
+    &assistants::Assistants,
     &other::Other,
 ];
 
@@ -251,7 +253,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_panics(body in near_chunks(), status in prop::option::of(100_u16..600), cut in any::<prop::sample::Index>()) {
-            for name in ["chat.completions", "completions", "embeddings", "responses", "audio.transcriptions", "audio.speech", "images.generations", "other"] {
+            for name in ["chat.completions", "completions", "embeddings", "responses", "assistants.run", "audio.transcriptions", "audio.speech", "images.generations", "other"] {
                 let endpoint = Endpoint::from(name);
                 let bytes = body.as_bytes();
                 let bytes = &bytes[..bytes.len() - cut.index(bytes.len() + 1)];

@@ -98,13 +98,15 @@ fn user_query(request: &Map<String, Value>, endpoint: &str) -> Option<String> {
     // Whoever transcribes is given a hint, not a question.
     let prompt = request.get("prompt").filter(|_| !endpoint.starts_with("audio"));
     match request.get("messages").or(input).or(prompt)? {
-        Value::Array(messages) => {
-            let is_user =
-                |message: &&Value| message.get("role").and_then(Value::as_str) == Some("user");
-            content_text(messages.iter().rev().find(is_user)?.get("content")?)
-        }
+        messages @ Value::Array(_) => last_user_text(messages),
         question => content_text(question),
     }
+}
+
+/// The text of the last message of a list that a user sent.
+pub(crate) fn last_user_text(messages: &Value) -> Option<String> {
+    let is_user = |message: &&Value| message.get("role").and_then(Value::as_str) == Some("user");
+    content_text(messages.as_array()?.iter().rev().find(is_user)?.get("content")?)
 }
 
 /// The text of a message: itself, or its text parts joined by line feeds.
