@@ -20,7 +20,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -136,6 +136,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             journal: config.store.journal_start,
             running: Arc::clone(&running),
+            lineage: Mutex::default(),
             unrecorded: Arc::clone(&unrecorded),
             stopping: Arc::clone(&stopping),
         };

@@ -6,6 +6,7 @@
 use crate::{
     codec, content,
     interpret::{Interpreted, begun, interpret, started},
+    lineage::{Lineage, Link},
     metrics::Metrics,
     model::{Exchange, Head, Headers, Outcome, Record, Tags},
     pricing::PriceBook,
@@ -20,7 +21,7 @@ use std::{
     collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -56,6 +57,8 @@ pub struct Recorder {
     pub journal: bool,
     /// Running calls.
     pub running: Arc<Running>,
+    /// Sessions of responses that go on from one another.
+    pub lineage: Mutex<Lineage>,
     /// Calls that found no place in the queue since the last look.
     pub unrecorded: Arc<AtomicU64>,
     /// No call begins any more: an empty queue stays empty.
@@ -142,16 +145,35 @@ impl Recorder {
         }
         let head = Arc::clone(&exchange.head);
         let read = catch_unwind(AssertUnwindSafe(|| self.read(&exchange)));
-        let entry = read.unwrap_or_else(|_| {
+        let mut entry = read.unwrap_or_else(|_| {
             self.metrics.capture_dropped("capture_error");
             tracing::error!(call.id = %head.id, "a call could not be read; its record is bare");
             let mut record = begun(&head);
             record.notes.push("capture_error: the call could not be read".to_owned());
             Entry { record, bodies: None, answer: None }
         });
+        self.link(&mut entry.record);
         self.metrics.recorded(&entry.record);
         log(&entry.record);
         self.append(entry, done);
+    }
+
+    /// A response without a session is in that of the response it goes on from.
+    fn link(&self, record: &mut Record) {
+        if record.endpoint.as_str() != "responses" {
+            return;
+        }
+        let previous = record.tags.metadata.get("previous_response_id").and_then(Value::as_str);
+        let link = Link {
+            id: record.response_id.as_deref(),
+            previous,
+            said: record.tags.session.as_deref(),
+            is_read_again: record.method == "GET",
+            is_kept: record.parameters.get("store") != Some(&Value::Bool(false)),
+        };
+        let mut lineage = self.lineage.lock().unwrap_or_else(PoisonError::into_inner);
+        record.tags.session =
+            lineage.session(link, |id| self.store.session_of_response(id).ok().flatten());
     }
 
     fn read(&self, exchange: &Exchange) -> Entry {

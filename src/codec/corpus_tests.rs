@@ -91,6 +91,17 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
+/// Every recorded stream, by name.
+pub(super) fn recorded_streams() -> Vec<(String, Vec<u8>)> {
+    let read = |file: &PathBuf| {
+        let case: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let is_stream = case["expected"]["facts"]["data_events"].is_u64();
+        let body = case["response"]["body"].as_str().filter(|_| is_stream)?;
+        Some((file.file_stem().unwrap().to_string_lossy().into_owned(), body.as_bytes().to_vec()))
+    };
+    files().iter().filter_map(read).collect()
+}
+
 fn check(case: &Value) -> Vec<String> {
     let path = case["endpoint"].as_str().unwrap();
     let endpoint = Endpoint::of(path.split('?').next().unwrap());

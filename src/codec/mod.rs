@@ -17,10 +17,13 @@ mod corpus_tests;
 mod embeddings;
 mod errors;
 mod facts;
+mod files;
 mod form;
 mod images;
 mod json;
 mod merge;
+#[cfg(test)]
+mod nasty_tests;
 mod notes;
 mod other;
 mod parameters;
@@ -30,8 +33,11 @@ mod request;
 mod request_tags;
 mod responses;
 mod speech;
+#[cfg(test)]
+mod split_tests;
 pub mod sse;
 mod stream;
+mod sum;
 mod text;
 mod transcripts;
 mod usage;
@@ -60,6 +66,7 @@ static CODECS: &[&dyn Codec] = &[
     &speech::Speech,
     &images::Images,
     &realtime::Realtime,
+    &files::Files,
     &assistants::Assistants,
     &other::Other,
 ];
@@ -123,8 +130,6 @@ pub struct Meaning {
     pub output_events: u64,
     /// The provider's id of the response, where later calls can refer to it.
     pub response_id: Option<String>,
-    /// The response that this one goes on from.
-    pub previous_response_id: Option<String>,
     /// Hyper-parameters of the request.
     pub parameters: Map<String, Value>,
     /// Metadata from the request's own fields: `metadata`, `user`, `safety_identifier`, `prompt.id`,

@@ -11,7 +11,6 @@ pub(crate) fn read(reading: &Reading<'_>, notes: &mut Notes) -> Meaning {
     if let Some(Value::Object(members)) = &request {
         meaning.model_requested = text::name(members.get("model"));
         meaning.parameters = parameters::read(members);
-        meaning.previous_response_id = text::name(members.get("previous_response_id"));
         meaning.tags = request_tags::read(members, reading.endpoint.as_str());
     }
     meaning.model_requested = meaning.model_requested.or_else(|| deployment(reading.path));

@@ -2,7 +2,6 @@
 //! for realtime and for Responses over a websocket (§7.4).
 
 pub(super) mod frames;
-mod usage;
 
 use super::{
     Codec, Meaning, Reading, errors, facts,
@@ -11,7 +10,7 @@ use super::{
     other,
     responses::{self, Events},
     stream::{Assembly, Data},
-    text,
+    sum, text,
 };
 use crate::model::Endpoint;
 use serde_json::{Map, Value, json};
@@ -67,8 +66,13 @@ pub(crate) fn read_socket(reading: &Reading<'_>) -> Meaning {
             responses.iter().find_map(|response| text::name(response.pointer(pointer)))
         };
         let served = text::name(object.pointer("/session/model")).or_else(|| first("/model"));
-        let usage =
-            usage::sum(responses.iter().filter_map(|response| response.get("usage")), &mut notes);
+        let used = responses.iter().filter_map(|response| response.get("usage"));
+        let used: Vec<&Value> = used.filter(|usage| usage.is_object()).collect();
+        let mut usage = Value::Null;
+        used.iter().for_each(|more| sum::add(&mut usage, more));
+        if used.len() > 1 {
+            notes.add("usage_of_several_responses_added");
+        }
         meaning.response = Some(json!({"usage": usage}));
         facts::read(&mut meaning, reading.provider, &mut notes);
         meaning.finish_reasons = responses.iter().filter_map(responses::finish_reason).collect();

@@ -47,8 +47,10 @@ impl Codec for Responses {
         }
         let id = object.get("object").and_then(Value::as_str) == Some("response");
         meaning.response_id = text::name(object.get("id").filter(|_| id));
-        meaning.previous_response_id =
-            meaning.previous_response_id.or_else(|| text::name(object.get("previous_response_id")));
+        if let Some(previous) = text::name(object.get("previous_response_id")) {
+            let metadata = &mut meaning.tags.metadata;
+            metadata.entry("previous_response_id").or_insert(Value::String(previous));
+        }
         let conversation = object.pointer("/conversation/id");
         let conversation = conversation.or_else(|| object.get("conversation"));
         meaning.tags.session = meaning.tags.session.or_else(|| text::name(conversation));

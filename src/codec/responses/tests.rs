@@ -57,7 +57,7 @@ fn the_terminal_event_wins() {
     assert_eq!(meaning.finish_reasons, ["completed"]);
     assert!(meaning.terminal && meaning.terminal_end.is_some() && meaning.error.is_none());
     assert_eq!(meaning.response_id.as_deref(), Some("resp_1"));
-    assert_eq!(meaning.previous_response_id.as_deref(), Some("resp_0"));
+    assert_eq!(meaning.tags.metadata["previous_response_id"], "resp_0");
     assert_eq!(meaning.tags.session.as_deref(), Some("conv_1"));
 }
 
