@@ -230,8 +230,12 @@ impl Recorder {
         let redactor = self.redactor.load();
         let mut record = mask(record, &redactor);
         let bodies = bodies.map(|mut bodies| {
-            mask_request(&mut bodies, &mut record, &redactor);
-            mask_response(&mut bodies, &mut record, response.as_ref(), &redactor);
+            if record.status == Some(101) {
+                mask_socket(&mut bodies, &mut record, &redactor);
+            } else {
+                mask_request(&mut bodies, &mut record, &redactor);
+                mask_response(&mut bodies, &mut record, response.as_ref(), &redactor);
+            }
             bodies
         });
         let answer = response.as_ref().filter(|_| bodies.is_some()).and_then(codec::answer_text);
@@ -276,6 +280,16 @@ fn mask(record: Record, redactor: &Redactor) -> Record {
     bare.headers = Headers::default();
     bare.notes = vec!["redacted: metadata could not be masked and was left out".to_owned()];
     bare
+}
+
+/// Masks the messages of a websocket. Where something matched, they take the place of the frames.
+fn mask_socket(bodies: &mut Bodies, record: &mut Record, redactor: &Redactor) {
+    for (whose, body) in [("request", &mut bodies.request), ("response", &mut bodies.response)] {
+        if let Some((masked, kinds)) = redactor.redact(&codec::socket_texts(&body.kept)) {
+            body.kept = masked.into();
+            record.notes.push(format!("{whose} redacted: {}", kinds.join(", ")));
+        }
+    }
 }
 
 fn mask_request(bodies: &mut Bodies, record: &mut Record, redactor: &Redactor) {

@@ -26,7 +26,7 @@ impl Codec for Files {
 
     fn read(&self, reading: &Reading<'_>) -> Meaning {
         let is_content = reading.path.trim_end_matches('/').ends_with("/content");
-        if !is_content || !reading.status.is_some_and(|status| status < 400) {
+        if !is_content || reading.status.is_none_or(|status| status >= 400) {
             return other::Other.read(reading);
         }
         let (mut meaning, mut notes) =

@@ -12,6 +12,18 @@ pub fn read_usage(raw: &Value, provider: &str) -> (Option<Usage>, Vec<(String, u
     (usage::read(raw, provider, &mut notes), usage::tools(raw, &mut notes))
 }
 
+/// The texts that crossed a websocket in one direction, one a line. Frames of clients are masked, so
+/// nothing is found in them as they stand.
+pub fn socket_texts(bytes: &[u8]) -> Vec<u8> {
+    let mut lines = Vec::new();
+    realtime::frames::texts(bytes, &mut notes::Notes::default(), |text, _| {
+        // JSON has line feeds between its parts only.
+        lines.extend(text.iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte }));
+        lines.push(b'\n');
+    });
+    lines
+}
+
 #[cfg(test)]
 mod corpus_tests;
 mod embeddings;

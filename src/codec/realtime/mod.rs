@@ -69,7 +69,9 @@ pub(crate) fn read_socket(reading: &Reading<'_>) -> Meaning {
         let used = responses.iter().filter_map(|response| response.get("usage"));
         let used: Vec<&Value> = used.filter(|usage| usage.is_object()).collect();
         let mut usage = Value::Null;
-        used.iter().for_each(|more| sum::add(&mut usage, more));
+        for more in &used {
+            sum::add(&mut usage, more);
+        }
         if used.len() > 1 {
             notes.add("usage_of_several_responses_added");
         }
