@@ -9,6 +9,7 @@ pub mod codec;
 pub mod config;
 pub mod content;
 pub mod interpret;
+pub mod lineage;
 pub mod metrics;
 pub mod model;
 pub mod pricing;
