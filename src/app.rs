@@ -273,7 +273,7 @@ impl App {
         let (config, running) = (Arc::clone(&self.config), Arc::clone(&self.running));
         let (store, draining) = (self.store.clone(), Arc::clone(&self.draining));
         let (proxy, in_force) = (Arc::clone(&self.proxy), Arc::clone(&self.config));
-        let started_at = Timestamp::now();
+        let (book, started_at) = (Arc::clone(&self.book), Timestamp::now());
         Ok(api::router(api::Context {
             reader: self.store.reader()?,
             committed: self.store.committed(),
@@ -282,6 +282,7 @@ impl App {
             metrics: Arc::clone(&self.shared.metrics),
             settings: Arc::new(move || doors(&config.load())),
             version: env!("CARGO_PKG_VERSION"),
+            book: Arc::new(move || book.load_full()),
             effective: Arc::new(move || effective(&in_force.load(), &proxy, &ready, started_at)),
         }))
     }

@@ -12,6 +12,7 @@ pub use doors::{Doors, foreign_origin};
 use crate::{
     metrics::Metrics,
     model::Head,
+    pricing::PriceBook,
     query::QueryError,
     store::{Reader, StoreError},
 };
@@ -53,6 +54,8 @@ pub struct Context {
     pub version: &'static str,
     /// The configuration in force, as the settings page shows it.
     pub effective: Arc<dyn Fn() -> Value + Send + Sync>,
+    /// The price book in force.
+    pub book: Arc<dyn Fn() -> Arc<PriceBook> + Send + Sync>,
 }
 
 impl std::fmt::Debug for Context {
@@ -94,6 +97,7 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/stats", get(calls::stats))
         .route("/api/v1/facets", get(insight::facets))
         .route("/api/v1/metrics", get(insight::metrics))
+        .route("/api/v1/pricing", get(insight::pricing))
         .route("/api/v1/prompts", get(insight::prompts))
         .route("/api/v1/prompts/{prompt}", get(insight::prompt))
         .route("/api/v1/query", get(insight::grammar))
