@@ -18,7 +18,7 @@ pub fn check(config: &Config) -> Vec<Fault> {
         faults.push(Fault::at("capture.redact", why));
     }
     for (name, sink) in &config.sinks {
-        if !sink.get("type").is_some_and(toml::Value::is_str) {
+        if !sink.0.get("type").is_some_and(toml::Value::is_str) {
             faults.push(Fault::at(format!("sinks.{name}"), format!("sinks.{name} needs a `type`")));
         }
     }

@@ -75,7 +75,7 @@ pub fn run(common: &Common, command: &Command) -> Result<Exit, Stop> {
 fn effective(config: &Config) -> Vec<(String, String)> {
     let text = |value: String| toml::Value::String(value).to_string();
     let debug = |value: String| text(kebab(&value));
-    let Config { server, auth, upstreams, capture, store, sinks, pricing, log } = config;
+    let Config { server, auth, upstreams, capture, store, sinks, pricing, log, .. } = config;
     let mut keys = vec![
         ("server.listen".to_owned(), text(server.listen.to_string())),
         ("server.max_body".into(), text(server.max_body.to_string())),
@@ -132,7 +132,7 @@ fn effective(config: &Config) -> Vec<(String, String)> {
         optional(format!("auth.keys[{at}].name"), Some(key.name.clone()));
     }
     for (name, sink) in sinks {
-        for (key, value) in sink {
+        for (key, value) in &sink.0 {
             // Nobody knows here which keys of a sink are secret: only its type is shown.
             let shown =
                 if key == "type" { value.as_str().unwrap_or_default() } else { "•••" };

@@ -1,7 +1,7 @@
 //! From file, environment and flags to a configuration, or to a list of all that is wrong.
 
 use super::{
-    Config,
+    Config, Environment,
     faults::{Fault, Faults, key_span, position},
 };
 use crate::model::Secret;
@@ -80,8 +80,9 @@ pub fn load(sources: &Sources, check: impl Fn(&Config) -> Vec<Fault>) -> Result<
         set(&mut table, &path, value);
         origins.insert(path, origin);
     }
-    let config = read_table(table, outside, &mut faults);
-    if let Some(config) = &config {
+    let mut config = read_table(table, outside, &mut faults);
+    if let Some(config) = &mut config {
+        config.environment = Environment(sources.environment.clone());
         faults.extend(check(config));
     }
     match config {
@@ -405,8 +406,8 @@ mod tests {
         );
         let loaded = loaded(&text, &[("TOKEN", "a\"b\\c")]).unwrap();
         assert_eq!(loaded.config.auth.admin_token.unwrap().expose(), "a\"b\\c");
-        assert_eq!(loaded.config.sinks["a"]["key"].as_str(), Some("from-file"));
-        assert_eq!(loaded.config.sinks["a"]["other"].as_str(), Some("a-d-b"));
+        assert_eq!(loaded.config.sinks["a"].0["key"].as_str(), Some("from-file"));
+        assert_eq!(loaded.config.sinks["a"].0["other"].as_str(), Some("a-d-b"));
     }
 
     #[test]

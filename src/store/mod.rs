@@ -6,6 +6,7 @@
 mod backup;
 mod filter;
 mod fulltext;
+mod lanes;
 mod lock;
 mod open;
 mod pack;
@@ -20,6 +21,7 @@ mod stats;
 mod tests;
 mod writer;
 
+pub use lanes::{Exception, LaneChange, LaneRow, Progress, Room, Taken};
 pub use pack::{Packed, pack, unpack};
 
 use crate::model::{Body, ChunkLog, Record, Timestamp};
