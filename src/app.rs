@@ -3,6 +3,7 @@
 use crate::{
     api,
     config::Config,
+    delivery::{self, Delivery},
     interpret::{begun, search_text},
     metrics::Metrics,
     pricing::PriceBook,
@@ -89,6 +90,7 @@ struct App {
     config: Arc<ArcSwap<Config>>,
     running: Arc<Running>,
     draining: Arc<AtomicBool>,
+    delivery: Delivery,
     recorder: JoinHandle<()>,
 }
 
@@ -104,10 +106,19 @@ pub async fn run(setup: Setup, on_ready: impl FnOnce(&Ready)) -> Result<(), AppE
         Some(address) => Some(server::bind(address).await.map_err(AppError::Unavailable)?),
         None => None,
     };
+    app.delivery.reload(plans(&config).map_err(AppError::Config)?).await;
+    tokio::spawn(app.delivery.clone().survey());
     on_ready(&app.ready(&listener, admin.as_ref())?);
     app.serve(&setup, listener, admin).await;
+    app.delivery.stop().await;
     tokio::task::spawn_blocking(move || app.stop()).await.ok();
     Ok(())
+}
+
+fn plans(config: &Config) -> Result<Vec<delivery::Plan>, String> {
+    delivery::plans(config).map_err(|faults| {
+        faults.into_iter().map(|fault| fault.message).collect::<Vec<_>>().join("\n")
+    })
 }
 
 impl App {
@@ -155,6 +166,7 @@ impl App {
             tasks: TaskTracker::new(),
             cut: CancellationToken::new(),
         });
+        let delivery = Delivery::new(store.clone(), Arc::clone(&shared.metrics), &setup.data_dir)?;
         let health = store.clone();
         let proxy = Proxy::new(settings, Arc::clone(&shared), fingerprints, move || {
             health.health().trouble
@@ -168,6 +180,7 @@ impl App {
             config: Arc::new(ArcSwap::from_pointee(config)),
             running,
             draining: Arc::default(),
+            delivery,
             recorder: recorder_thread,
         })
     }
@@ -275,6 +288,7 @@ impl App {
                 rows.iter().filter_map(|head| serde_json::to_value(begun(head)).ok()).collect()
             }),
             ready: Arc::new(move || readiness(&store, &draining)),
+            delivery: self.delivery.clone(),
             metrics: Arc::clone(&self.shared.metrics),
             settings: Arc::new(move || doors(&config.load())),
             version: env!("CARGO_PKG_VERSION"),
@@ -313,11 +327,15 @@ impl App {
             let settings = Settings::new(&config)?;
             let book = PriceBook::load(config.pricing.dir.as_deref())?;
             let redactor = Redactor::new(&config.capture.redact)?;
-            Ok((config, settings, book, redactor))
+            let plans = plans(&config)?;
+            Ok((config, settings, book, redactor, plans))
         });
         self.shared.metrics.config_reloaded(loaded.is_ok());
         match loaded {
-            Ok((config, settings, book, redactor)) => {
+            Ok((config, settings, book, redactor, plans)) => {
+                let delivery = self.delivery.clone();
+                // Lanes that change finish what they have in flight first.
+                tokio::spawn(async move { delivery.reload(plans).await });
                 self.proxy.reload(settings);
                 self.book.store(Arc::new(book));
                 self.redactor.store(Arc::new(redactor));
@@ -336,7 +354,8 @@ impl App {
 
     /// No call runs any more: the recorder writes what it has and ends, then the store closes. Blocks.
     fn stop(self) {
-        let Self { proxy, shared, store, recorder, .. } = self;
+        let Self { proxy, shared, store, recorder, delivery, .. } = self;
+        drop(delivery);
         drop(proxy);
         drop(shared);
         if recorder.join().is_err() {

@@ -2,6 +2,7 @@
 
 use crate::{
     config::{Config, Fault, Upstream},
+    delivery,
     proxy::Upstreams,
     redact::Redactor,
 };
@@ -17,11 +18,7 @@ pub fn check(config: &Config) -> Vec<Fault> {
     if let Err(why) = Redactor::new(&config.capture.redact) {
         faults.push(Fault::at("capture.redact", why));
     }
-    for (name, sink) in &config.sinks {
-        if !sink.0.get("type").is_some_and(toml::Value::is_str) {
-            faults.push(Fault::at(format!("sinks.{name}"), format!("sinks.{name} needs a `type`")));
-        }
-    }
+    faults.extend(delivery::faults(config));
     faults
 }
 

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod content;
+pub mod delivery;
 pub mod interpret;
 pub mod metrics;
 pub mod model;

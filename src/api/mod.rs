@@ -4,10 +4,12 @@ mod calls;
 pub mod doors;
 mod events;
 mod page;
+mod sinks;
 
 pub use doors::{Doors, foreign_origin};
 
 use crate::{
+    delivery::Delivery,
     metrics::Metrics,
     query::QueryError,
     store::{Reader, StoreError},
@@ -19,7 +21,7 @@ use axum::{
     http::{HeaderValue, Response, StatusCode, header},
     middleware::{self, Next},
     response::IntoResponse,
-    routing::get,
+    routing::{get, post},
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -42,6 +44,8 @@ pub struct Context {
     pub inflight: Arc<dyn Fn() -> Vec<Value> + Send + Sync>,
     /// Whether calls can be taken.
     pub ready: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    /// The sinks.
+    pub delivery: Delivery,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Who may look.
@@ -87,6 +91,10 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/stats", get(calls::stats))
         .route("/api/v1/events", get(events::follow))
         .route("/api/v1/store", get(calls::store))
+        .route("/api/v1/sinks", get(sinks::list))
+        .route("/api/v1/sinks/{name}", get(sinks::show))
+        .route("/api/v1/sinks/{name}/dead", get(sinks::dead))
+        .route("/api/v1/sinks/{name}/{action}", post(sinks::act))
         .route("/api/v1/openapi.json", get(openapi))
         .route("/metrics", get(metrics))
         .route("/version", get(version))
@@ -98,7 +106,7 @@ pub fn router(context: Context) -> Router {
             ApiError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "calltap_method_not_allowed",
-                "use GET here",
+                "this path takes another method",
             )
         })
         .layer(middleware::from_fn(limits))

@@ -4,7 +4,10 @@ use super::{
     Common, out,
     out::{Exit, Stop},
 };
-use crate::config::{Config, FILE};
+use crate::{
+    config::{Config, FILE},
+    delivery,
+};
 use std::{fs::OpenOptions, io::Write, path::PathBuf, time::Duration};
 use tokio::net::TcpStream;
 
@@ -13,7 +16,7 @@ use tokio::net::TcpStream;
 pub enum Command {
     /// Say everything that is wrong with it; exit 78 when something is
     Check {
-        /// Also reach the default and every configured upstream
+        /// Also reach the default and every configured upstream, and ask every sink whether it takes the key
         #[arg(long, env = "CALLTAP_LIVE", value_parser = clap::builder::FalseyValueParser::new())]
         live: bool,
     },
@@ -42,7 +45,7 @@ pub fn run(common: &Common, command: &Command) -> Result<Exit, Stop> {
             let loaded = common.load(Vec::new())?;
             let file = loaded.file.map_or("defaults".to_owned(), |file| file.display().to_string());
             out::line(&format!("{file}: ok"))?;
-            if *live { reach(&loaded.config) } else { Ok(Exit::Ok) }
+            if *live { live_check(&loaded.config) } else { Ok(Exit::Ok) }
         }
         Command::Show => {
             let loaded = common.load(Vec::new())?;
@@ -152,6 +155,29 @@ fn kebab(name: &str) -> String {
         out.push(c.to_ascii_lowercase());
     }
     out
+}
+
+fn live_check(config: &Config) -> Result<Exit, Stop> {
+    let upstreams = reach(config)?;
+    let sinks = ask_sinks(config)?;
+    Ok(if upstreams == Exit::Ok { sinks } else { upstreams })
+}
+
+/// Asks every sink whether it takes the key, without leaving a record where the vendor allows that.
+fn ask_sinks(config: &Config) -> Result<Exit, Stop> {
+    let plans = delivery::plans(config).unwrap_or_default();
+    let runtime = super::runtime()?;
+    let mut exit = Exit::Ok;
+    for plan in plans.iter().filter(|plan| plan.options.enabled) {
+        let report = runtime.block_on(delivery::probe(plan));
+        if !report.ok {
+            exit = Exit::Unavailable;
+        }
+        let mark = if report.ok { "✓" } else { "✗" };
+        let message = out::safe(&report.message, false).into_owned();
+        out::line(&format!("sink {} ({}) {mark} {message}", plan.name, plan.target()))?;
+    }
+    Ok(exit)
 }
 
 /// Connects to the default and every configured upstream; no request is sent.

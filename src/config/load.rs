@@ -401,13 +401,13 @@ mod tests {
         let mut secret = tempfile::NamedTempFile::new().unwrap();
         secret.write_all(b"from-file\n").unwrap();
         let text = format!(
-            "[auth]\nadmin_token = \"${{TOKEN}}\"\n[sinks.a]\ntype = \"x\"\nkey = \"${{file:{}}}\"\nother = \"a-${{NONE:-d}}-b\"\n",
+            "[auth]\nadmin_token = \"${{TOKEN}}\"\n[sinks.a]\ntype = \"jsonl\"\nid = \"${{file:{}}}\"\ndir = \"a-${{NONE:-d}}-b\"\n",
             secret.path().display()
         );
         let loaded = loaded(&text, &[("TOKEN", "a\"b\\c")]).unwrap();
         assert_eq!(loaded.config.auth.admin_token.unwrap().expose(), "a\"b\\c");
-        assert_eq!(loaded.config.sinks["a"].0["key"].as_str(), Some("from-file"));
-        assert_eq!(loaded.config.sinks["a"].0["other"].as_str(), Some("a-d-b"));
+        assert_eq!(loaded.config.sinks["a"].0["id"].as_str(), Some("from-file"));
+        assert_eq!(loaded.config.sinks["a"].0["dir"].as_str(), Some("a-d-b"));
     }
 
     #[test]

@@ -3,15 +3,36 @@
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Upper bound of the first wait.
-const FIRST: Duration = Duration::from_secs(1);
-/// Upper bound of every wait.
-const LONGEST: Duration = Duration::from_mins(5);
+/// How long a lane waits for what. Tests are in more of a hurry.
+#[derive(Clone, Copy, Debug)]
+pub struct Tempo {
+    /// Upper bound of the first wait after a failure.
+    pub first: Duration,
+    /// Upper bound of every such wait.
+    pub longest: Duration,
+    /// How often a lane that stands still by itself tries whether the key or the address works now.
+    pub probe: Duration,
+    /// How often a lane looks for exceptions that are due, and at least looks around.
+    pub look: Duration,
+}
 
-/// A wait before try `attempt` (from 1): anywhere between nothing and an exponential bound.
-pub fn full_jitter(attempt: u32) -> Duration {
-    let doublings = attempt.saturating_sub(1).min(16);
-    FIRST.saturating_mul(1 << doublings).min(LONGEST).mul_f64(random())
+impl Default for Tempo {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(1),
+            longest: Duration::from_mins(5),
+            probe: Duration::from_mins(1),
+            look: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Tempo {
+    /// A wait before try `attempt` (from 1): anywhere between nothing and an exponential bound.
+    pub fn full_jitter(&self, attempt: u32) -> Duration {
+        let doublings = attempt.saturating_sub(1).min(16);
+        self.first.saturating_mul(1 << doublings).min(self.longest).mul_f64(random())
+    }
 }
 
 /// A number from 0 to 1.
@@ -23,6 +44,7 @@ fn random() -> f64 {
 /// How many requests a lane may have in flight, and from when on.
 #[derive(Debug)]
 pub struct Gate {
+    tempo: Tempo,
     max: usize,
     allowed: usize,
     /// Successes since `allowed` last changed.
@@ -35,8 +57,8 @@ pub struct Gate {
 
 impl Gate {
     /// A gate that lets `max` through.
-    pub fn new(max: usize, now: Instant) -> Self {
-        Self { max, allowed: max, streak: 0, failures: 0, opens: now, last_failure: now }
+    pub fn new(max: usize, tempo: Tempo, now: Instant) -> Self {
+        Self { tempo, max, allowed: max, streak: 0, failures: 0, opens: now, last_failure: now }
     }
 
     /// How many more may be sent now, with so many in flight.
@@ -72,11 +94,14 @@ impl Gate {
             self.allowed = (self.allowed / 2).max(1);
             self.streak = 0;
             self.last_failure = now;
-            self.opens = self.opens.max(now + full_jitter(self.failures));
+            self.opens = self.opens.max(now + self.tempo.full_jitter(self.failures));
         }
-        if let Some(wait) = retry_after {
-            self.opens = self.opens.max(now + wait);
-        }
+        self.wait(now, retry_after);
+    }
+
+    /// The sink asks to be left alone for a while.
+    pub fn wait(&mut self, now: Instant, retry_after: Option<Duration>) {
+        self.opens = self.opens.max(now + retry_after.unwrap_or_default());
     }
 
     /// A person asks for a try at once.
@@ -92,8 +117,9 @@ mod tests {
     #[test]
     fn waits_grow_to_a_bound_and_are_spread() {
         for attempt in 1..40 {
-            let bound = FIRST.saturating_mul(1 << (attempt - 1).min(16)).min(LONGEST);
-            let waits: Vec<Duration> = (0..50).map(|_| full_jitter(attempt)).collect();
+            let tempo = Tempo::default();
+            let bound = tempo.first.saturating_mul(1 << (attempt - 1).min(16)).min(tempo.longest);
+            let waits: Vec<Duration> = (0..50).map(|_| tempo.full_jitter(attempt)).collect();
             assert!(waits.iter().all(|wait| *wait <= bound), "{attempt}");
             assert!(waits.iter().any(|wait| *wait < bound / 2), "{attempt}");
         }
@@ -103,7 +129,7 @@ mod tests {
     fn failures_close_it_and_successes_bring_it_back() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut gate = Gate::new(8, start);
+        let mut gate = Gate::new(8, Tempo::default(), start);
         assert_eq!(gate.free(3, at(0)), 5);
         gate.failed(at(0), at(1), Some(Duration::from_secs(30)));
         gate.failed(at(0), at(2), None);

@@ -14,7 +14,10 @@ use crate::{
     store::{Reader, Room, StoreError, Stored},
 };
 use sha2::{Digest, Sha256};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    borrow::Borrow,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 use uuid::Uuid;
 
 /// Raw bytes of the calls of one read.
@@ -174,26 +177,25 @@ fn requests(plan: &Plan, sink: &dyn Sink, records: Vec<Record>, shortened: bool)
             return vec![parcel(&records, Load::Unfit(why), shortened)];
         }
         // One of them is at fault: the others need not suffer.
-        return records
-            .into_iter()
-            .flat_map(|record| requests_of_one(plan, sink, record, shortened))
-            .collect();
+        let each = records.into_iter();
+        return each.flat_map(|one| requests(plan, sink, vec![one], shortened)).collect();
     };
     let mut parcels = Vec::new();
     for request in requests {
-        let carried: Vec<Record> =
-            request.records.iter().filter_map(|at| records.get(*at).cloned()).collect();
+        let carried: Vec<&Record> =
+            request.records.iter().filter_map(|at| records.get(*at)).collect();
         let size = request.body.len();
         let limit = sink.limits().bytes;
         if size <= limit {
             parcels.push(parcel(&carried, Load::Request(request), shortened));
         } else if carried.len() > 1 {
-            let mut first = carried;
-            let second = first.split_off(first.len() / 2);
-            parcels.extend(self::requests(plan, sink, first, shortened));
-            parcels.extend(self::requests(plan, sink, second, shortened));
+            for half in carried.chunks(carried.len().div_ceil(2)) {
+                let half = half.iter().map(|record| (*record).clone()).collect();
+                parcels.extend(self::requests(plan, sink, half, shortened));
+            }
         } else if !shortened {
-            parcels.extend(self::parcels(plan, carried, true));
+            let alone = carried.into_iter().cloned().collect();
+            parcels.extend(self::parcels(plan, alone, true));
         } else {
             let why = format!("too large: {size} bytes also when cut; the sink takes {limit}");
             parcels.push(parcel(&carried, Load::Unfit(why), shortened));
@@ -202,14 +204,10 @@ fn requests(plan: &Plan, sink: &dyn Sink, records: Vec<Record>, shortened: bool)
     parcels
 }
 
-fn requests_of_one(plan: &Plan, sink: &dyn Sink, record: Record, shortened: bool) -> Vec<Parcel> {
-    requests(plan, sink, vec![record], shortened)
-}
-
-fn parcel(records: &[Record], load: Load, shortened: bool) -> Parcel {
+fn parcel<R: Borrow<Record>>(records: &[R], load: Load, shortened: bool) -> Parcel {
     Parcel {
-        seqs: records.iter().map(|record| record.seq.unwrap_or_default()).collect(),
-        ids: records.iter().map(|record| record.id).collect(),
+        seqs: records.iter().map(|record| record.borrow().seq.unwrap_or_default()).collect(),
+        ids: records.iter().map(|record| record.borrow().id).collect(),
         load,
         shortened,
     }

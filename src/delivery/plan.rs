@@ -3,6 +3,7 @@
 use super::http;
 use crate::{
     config::{Config, Environment, Fault, Files, Sink as Options, SinkTable},
+    model::Secret,
     query::{Expr, Field, Query, Term},
     sink::{KINDS, Kind, Settings, Sink},
 };
@@ -34,7 +35,7 @@ pub struct Plan {
     /// Where they go.
     pub destination: Destination,
     /// What it was made from.
-    source: (SinkTable, Option<String>, Option<String>),
+    source: (SinkTable, Option<String>, Option<Secret>),
 }
 
 /// Where records go.
@@ -91,7 +92,9 @@ impl Plan {
 pub fn plans(config: &Config) -> Result<Vec<Plan>, Vec<Fault>> {
     let (mut plans, mut faults) = (Vec::new(), Vec::new());
     let mut ids: BTreeMap<String, String> = BTreeMap::new();
-    for (name, table) in &config.sinks {
+    // What a missing variable left open was told already.
+    let whole = |table: &SinkTable| !table.0.to_string().contains("${");
+    for (name, table) in config.sinks.iter().filter(|(_, table)| whole(table)) {
         match plan(name, table, &config.environment) {
             Ok(plan) => {
                 if let Some(other) = ids.insert(plan.id.clone(), name.clone()) {
@@ -133,9 +136,8 @@ fn plan(name: &str, table: &SinkTable, environment: &Environment) -> Result<Plan
         .ok_or_else(|| vec![unknown_kind(&path, &options.kind)])?;
     let base_url = base_url(&path, kind, &options, environment).map_err(|fault| vec![fault])?;
     let key = options.api_key.clone();
-    let key = key.or_else(|| crate::model::Secret::new(environment.first(kind.key_variables)?));
-    let source =
-        (table.clone(), Some(base_url.clone()), key.as_ref().map(|key| key.expose().to_owned()));
+    let key = key.or_else(|| Secret::new(environment.first(kind.key_variables)?));
+    let source = (table.clone(), Some(base_url.clone()), key.clone());
     let settings = Settings { api_key: key, own, environment: environment.0.clone() };
     let sink = (kind.build)(&settings).map_err(|problem| {
         let at = if problem.key.is_empty() { path.clone() } else { format!("{path}.{}", problem.key) };
@@ -217,5 +219,14 @@ fn both(one: Query, other: Query) -> Query {
     match parts.len() {
         0 | 1 => Query { root: parts.into_iter().next() },
         _ => Query { root: Some(Expr::And(parts)) },
+    }
+}
+
+#[cfg(test)]
+impl Plan {
+    /// A plan that no configuration says.
+    pub fn by_hand(name: &str, options: Options, only: Query, destination: Destination) -> Self {
+        let source = (SinkTable::default(), None, None);
+        Self { name: name.into(), id: name.into(), kind: "test", options, only, destination, source }
     }
 }

@@ -3,7 +3,13 @@
 //! Invariant: `advance` never passes an entry with something open, so a cursor that it gives can be
 //! stored without losing a record.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// No two entries have one id, whatever window they are in: an answer that comes late meets nothing.
+static IDS: AtomicU64 = AtomicU64::new(1);
 
 /// A stretch of the record log between what is settled and what was read.
 #[derive(Debug)]
@@ -14,7 +20,6 @@ pub struct Window {
     pub until: Option<i64>,
     settled: i64,
     entries: VecDeque<Entry>,
-    ids: u64,
 }
 
 #[derive(Debug)]
@@ -31,15 +36,15 @@ struct Entry {
 impl Window {
     /// An empty one after `settled`.
     pub fn new(settled: i64, until: Option<i64>) -> Self {
-        Self { next: settled, until, settled, entries: VecDeque::new(), ids: 0 }
+        Self { next: settled, until, settled, entries: VecDeque::new() }
     }
 
     /// Takes in what was read up to `through`, with so many requests; gives its id.
     pub fn push(&mut self, through: i64, open: usize) -> u64 {
-        self.ids += 1;
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
         self.next = self.next.max(through);
-        self.entries.push_back(Entry { id: self.ids, through, open, counts: open > 0 });
-        self.ids
+        self.entries.push_back(Entry { id, through, open, counts: open > 0 });
+        id
     }
 
     /// A request was settled, or became `more` requests. False where the entry is unknown.

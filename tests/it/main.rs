@@ -13,6 +13,7 @@ mod harness;
 mod abort;
 mod api;
 mod cli;
+mod delivery;
 mod disk;
 mod durability;
 mod faults;
