@@ -88,6 +88,7 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/calls", get(calls::list))
         .route("/api/v1/calls/{id}", get(calls::show))
         .route("/api/v1/calls/{id}/raw", get(calls::raw))
+        .route("/api/v1/calls/{id}/delivery", get(sinks::of_call))
         .route("/api/v1/stats", get(calls::stats))
         .route("/api/v1/events", get(events::follow))
         .route("/api/v1/store", get(calls::store))

@@ -50,15 +50,27 @@ pub(super) async fn dead(
     let id = find(&context, &name).await?.id;
     let after = match page.after.as_deref() {
         None => 0,
-        Some(text) => text
-            .parse()
-            .map_err(|_| ApiError::bad_parameter("after", "this cursor is not one of this list's"))?,
+        Some(text) => text.parse().map_err(|_| {
+            ApiError::bad_parameter("after", "this cursor is not one of this list's")
+        })?,
     };
     let reader = context.reader.clone();
     let (items, more) =
         blocking(move || reader.dead(&id, after, page.limit.unwrap_or(LIMIT))).await?;
     let next = items.last().filter(|_| more).map(|last| last.seq.to_string());
     Ok(Json(json!({ "items": items, "next": next })))
+}
+
+/// What became of a call at every sink.
+pub(super) async fn of_call(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let reader = context.reader.clone();
+    let stored = blocking(move || reader.get(&id)).await?;
+    let stored = stored.ok_or_else(|| ApiError::not_found("there is no such call"))?;
+    let items = context.delivery.of_call(stored.record).await?;
+    Ok(Json(json!({ "items": items, "next": null })))
 }
 
 /// What the body of a POST may say.

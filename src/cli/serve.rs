@@ -8,8 +8,7 @@ use crate::{
     app::{self, AppError, Ready, Setup},
     check,
     config::{self, Config, Sources},
-    delivery,
-    telemetry,
+    delivery, telemetry,
 };
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio_util::sync::CancellationToken;
@@ -135,11 +134,7 @@ fn screen(ready: &Ready, sinks: &[String]) -> String {
     let (listen, admin) = (reachable(*listen), reachable(*admin));
     let version = env!("CARGO_PKG_VERSION");
     let mib = store.bytes.div_ceil(1 << 20);
-    let sinks = if sinks.is_empty() {
-        "local store only".to_owned()
-    } else {
-        sinks.join(" · ")
-    };
+    let sinks = if sinks.is_empty() { "local store only".to_owned() } else { sinks.join(" · ") };
     let path = PathBuf::from(&store.path);
     format!(
         "calltap {version}  ·  store {} ({} calls, {mib} MiB)

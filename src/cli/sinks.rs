@@ -126,7 +126,9 @@ pub fn run(common: &Common, command: &Command) -> Result<Exit, Stop> {
         Command::Dead { name } => dead(common, name),
         Command::Pause { name, server } => act(common, server, name, "pause", &json!({})),
         Command::Resume { name, server } => act(common, server, name, "resume", &json!({})),
-        Command::Redrive { name, ids, server } => act(common, server, name, "redrive", &chosen(ids)),
+        Command::Redrive { name, ids, server } => {
+            act(common, server, name, "redrive", &chosen(ids))
+        }
         Command::Drop { name, ids, server } => act(common, server, name, "drop", &chosen(ids)),
         Command::Backfill { name, since, detach, server } => {
             let order = since.as_ref().map_or_else(|| json!({}), |since| json!({ "since": since }));
@@ -208,7 +210,9 @@ fn status(common: &Common, server: &Server) -> Result<Vec<Value>, Stop> {
     let config = common.load(Vec::new())?.config;
     let reader = Reader::open(&common.data_dir(&config)?)?;
     let all = delivery::offline(&reader, &plans(&config)?)?;
-    all.iter().map(|sink| serde_json::to_value(sink).map_err(|e| Stop::new(Exit::Failed, e))).collect()
+    all.iter()
+        .map(|sink| serde_json::to_value(sink).map_err(|e| Stop::new(Exit::Failed, e)))
+        .collect()
 }
 
 /// Through the server that has the store, else on the store.
@@ -250,9 +254,9 @@ fn on_store(common: &Common, name: &str, verb: &str, order: &Value) -> Result<Va
         let why = "another calltap has the store, and does not answer; give its address with --url";
         return Err(Stop::new(Exit::Unavailable, why));
     };
-    let ids = order["ids"].as_array().map(|ids| {
-        ids.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
-    });
+    let ids = order["ids"]
+        .as_array()
+        .map(|ids| ids.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>());
     let op = match verb {
         "pause" => Op::Pause,
         "resume" => Op::Resume,
@@ -311,7 +315,8 @@ fn test(common: &Common, name: &str) -> Result<Exit, Stop> {
     let plan = plans.iter().find(|plan| plan.name == name).ok_or_else(|| unknown(name))?;
     let report = super::runtime()?.block_on(delivery::test(plan));
     if common.json {
-        let json = serde_json::to_string(&report).map_err(|error| Stop::new(Exit::Failed, error))?;
+        let json =
+            serde_json::to_string(&report).map_err(|error| Stop::new(Exit::Failed, error))?;
         out::line(&json)?;
     } else {
         let mark = if report.ok { "✓" } else { "✗" };

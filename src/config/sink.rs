@@ -168,14 +168,14 @@ impl Sink {
         }
         let mut faults = Vec::new();
         loop {
-            let error = match serde_path_to_error::deserialize::<_, Self>(Value::Table(common.clone()))
-            {
-                Ok(sink) => {
-                    faults.extend(sink.check(&path));
-                    return if faults.is_empty() { Ok((sink, own)) } else { Err(faults) };
-                }
-                Err(error) => error,
-            };
+            let error =
+                match serde_path_to_error::deserialize::<_, Self>(Value::Table(common.clone())) {
+                    Ok(sink) => {
+                        faults.extend(sink.check(&path));
+                        return if faults.is_empty() { Ok((sink, own)) } else { Err(faults) };
+                    }
+                    Err(error) => error,
+                };
             let key = error.path().to_string();
             let message = error.into_inner().message().to_owned();
             let message = match (key.as_str(), message.rsplit_once(", expected ")) {
@@ -205,7 +205,9 @@ impl Sink {
         ];
         let broken = rules.into_iter().filter(|(_, broken, _)| *broken);
         broken
-            .map(|(key, _, rule)| Fault::at(format!("{path}.{key}"), format!("`{path}.{key}` {rule}")))
+            .map(|(key, _, rule)| {
+                Fault::at(format!("{path}.{key}"), format!("`{path}.{key}` {rule}"))
+            })
             .collect()
     }
 }
@@ -226,12 +228,7 @@ pub struct Files {
 
 impl Default for Files {
     fn default() -> Self {
-        Self {
-            dir: None,
-            max_size: ByteSize::mib(100),
-            max_age: Period::days(1),
-            compress: true,
-        }
+        Self { dir: None, max_size: ByteSize::mib(100), max_age: Period::days(1), compress: true }
     }
 }
 

@@ -1,8 +1,8 @@
 //! What an answer means (`reliability.md` R7), and when its sender may be asked again.
 
 use super::http::Answer;
-use crate::sink::{Sink, Verdict};
 use crate::model::Timestamp;
+use crate::sink::{Sink, Verdict};
 use serde_json::Value;
 use std::time::Duration;
 use uuid::Uuid;
@@ -93,7 +93,9 @@ fn obstacle(status: u16) -> Obstacle {
 /// A login page or a captive portal answers 200 too.
 fn is_page(answer: &Answer) -> bool {
     let start = answer.body.trim_ascii_start().get(..14).unwrap_or_default().to_ascii_lowercase();
-    answer.header("content-type").is_some_and(|kind| kind.to_ascii_lowercase().contains("text/html"))
+    answer
+        .header("content-type")
+        .is_some_and(|kind| kind.to_ascii_lowercase().contains("text/html"))
         || start.starts_with(b"<!doctype html")
         || start.starts_with(b"<html")
 }
@@ -155,8 +157,8 @@ fn until(date: &str, answer: &Answer, now: Timestamp) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::{Limits, Request};
     use crate::model::Record;
+    use crate::sink::{Limits, Request};
 
     #[derive(Debug)]
     struct Plain;

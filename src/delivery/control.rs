@@ -67,11 +67,7 @@ pub async fn apply(store: &Store, reader: &Reader, sink: &str, op: Op) -> Result
 }
 
 /// The change that `op` means, and what to say of it.
-fn plan(
-    reader: &Reader,
-    row: &LaneRow,
-    op: Op,
-) -> Result<(Option<LaneChange>, Done), StoreError> {
+fn plan(reader: &Reader, row: &LaneRow, op: Op) -> Result<(Option<LaneChange>, Done), StoreError> {
     let said = |message: &str| Done { records: 0, message: message.to_owned() };
     let seqs = |ids: Option<Vec<String>>| ids.map(|ids| reader.seqs_of(&ids)).transpose();
     Ok(match op {

@@ -59,8 +59,12 @@ impl Files {
         if self.open.is_none() {
             self.reopen()?;
         }
-        let fresh: Vec<&String> =
-            ids.iter().zip(lines).filter(|(id, _)| !self.tail.remove(*id)).map(|(_, line)| line).collect();
+        let fresh: Vec<&String> = ids
+            .iter()
+            .zip(lines)
+            .filter(|(id, _)| !self.tail.remove(*id))
+            .map(|(_, line)| line)
+            .collect();
         self.tail.clear();
         let mut text = String::with_capacity(fresh.iter().map(|line| line.len() + 1).sum());
         for line in fresh {
@@ -211,7 +215,10 @@ mod tests {
 
     fn line(at: u128) -> (Uuid, String) {
         let id = Uuid::from_u128(at);
-        (id, format!("{{\"id\":\"{id}\",\"ended_at\":\"2026-11-20T00:00:00.000000Z\",\"at\":{at}}}"))
+        (
+            id,
+            format!("{{\"id\":\"{id}\",\"ended_at\":\"2026-11-20T00:00:00.000000Z\",\"at\":{at}}}"),
+        )
     }
 
     fn write(files: &mut Files, range: std::ops::Range<u128>, now: i64) {
@@ -221,8 +228,7 @@ mod tests {
 
     fn all(dir: &Path) -> Vec<u128> {
         let mut text = String::new();
-        let paths: Vec<_> =
-            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let paths: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
         for path in paths {
             let file = File::open(&path).unwrap();
             if path.extension().unwrap() == "gz" {

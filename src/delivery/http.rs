@@ -69,9 +69,10 @@ pub async fn send(client: &Client, base_url: &str, request: &Request) -> Result<
     let mut answer =
         Answer { status: response.status().as_u16(), headers: headers.collect(), body: Vec::new() };
     while answer.body.len() < ANSWER_BYTES_MAX {
-        let piece: Option<Bytes> = response.chunk().await.map_err(|error| {
-            format!("{} and then {}", answer.status, chain(&error))
-        })?;
+        let piece: Option<Bytes> = response
+            .chunk()
+            .await
+            .map_err(|error| format!("{} and then {}", answer.status, chain(&error)))?;
         let Some(piece) = piece else { break };
         let room = ANSWER_BYTES_MAX - answer.body.len();
         answer.body.extend_from_slice(piece.get(..room).unwrap_or(&piece));

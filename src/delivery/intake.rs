@@ -127,7 +127,7 @@ pub fn again(
 }
 
 /// Whether the call goes to this sink, beyond what its query says.
-fn is_for(plan: &Plan, record: &Record) -> bool {
+pub fn is_for(plan: &Plan, record: &Record) -> bool {
     let chosen = record.sinks.as_ref().is_none_or(|names| names.contains(&plan.name));
     chosen && is_sampled(record.id, plan.options.sample)
 }
@@ -163,7 +163,8 @@ fn parcels(plan: &Plan, mut records: Vec<Record>, shortened: bool) -> Vec<Parcel
     }
     match &plan.destination {
         Destination::Files(_) => {
-            let lines = records.iter().map(|record| serde_json::to_string(record).unwrap_or_default());
+            let lines =
+                records.iter().map(|record| serde_json::to_string(record).unwrap_or_default());
             vec![parcel(&records, Load::Lines(lines.collect()), shortened)]
         }
         Destination::Http { sink, .. } => requests(plan, &**sink, records, shortened),

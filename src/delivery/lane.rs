@@ -164,7 +164,11 @@ impl Lane {
     }
 
     /// Delivers until it is stopped.
-    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
+    pub(super) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        stop: CancellationToken,
+    ) {
         loop {
             self.write();
             self.read();
@@ -200,7 +204,8 @@ impl Lane {
         let writing = async {
             loop {
                 self.write_from = Instant::now();
-                self.wrote = self.write_from.checked_sub(self.parts.tempo.look).unwrap_or(self.write_from);
+                self.wrote =
+                    self.write_from.checked_sub(self.parts.tempo.look).unwrap_or(self.write_from);
                 self.write();
                 if self.writing.is_none() {
                     return;
@@ -306,7 +311,10 @@ impl Lane {
         }
         let few = batch > 1 && usize::try_from(behind).is_ok_and(|behind| behind < batch);
         let live = self.fresh_since.is_some_and(|since| !few || now >= since + LINGER);
-        let fill = self.fill.as_ref().is_some_and(|fill| fill.until.is_some_and(|until| fill.next < until));
+        let fill = self
+            .fill
+            .as_ref()
+            .is_some_and(|fill| fill.until.is_some_and(|until| fill.next < until));
         let origin = match (live, fill) {
             (true, true) if self.fill_turn => Origin::Fill,
             (true, _) => Origin::Live,
@@ -315,7 +323,9 @@ impl Lane {
         };
         self.fill_turn = origin == Origin::Live;
         let stretch = if origin == Origin::Live { Some(&self.live) } else { self.fill.as_ref() };
-        let Some((after, until)) = stretch.map(|stretch| (stretch.next, stretch.until)) else { return };
+        let Some((after, until)) = stretch.map(|stretch| (stretch.next, stretch.until)) else {
+            return;
+        };
         // Few at a time where records travel alone; whole batches otherwise.
         let calls = if batch > 1 { batch } else { room };
         let (reader, plan) = (self.parts.reader.clone(), Arc::clone(&self.parts.plan));
@@ -345,7 +355,13 @@ impl Lane {
     }
 
     /// Builds new requests in place of one that was settled.
-    pub(super) fn rebuild(&mut self, origin: Origin, entry: u64, groups: Vec<Vec<i64>>, shortened: bool) {
+    pub(super) fn rebuild(
+        &mut self,
+        origin: Origin,
+        entry: u64,
+        groups: Vec<Vec<i64>>,
+        shortened: bool,
+    ) {
         let (reader, plan) = (self.parts.reader.clone(), Arc::clone(&self.parts.plan));
         self.builds.spawn_blocking(move || {
             let parcels = intake::again(&reader, &plan, &groups, shortened);
@@ -545,7 +561,12 @@ impl Lane {
         let same = self.fill.as_ref().map(|fill| (fill.settled(), fill.until));
         if same != row.fill.map(|(position, until)| (position, Some(until))) {
             self.fill = row.fill.map(|(position, until)| Window::new(position, Some(until)));
-            let held: usize = self.ready.iter().filter(|job| job.origin == Origin::Fill).map(|job| job.parcel.bytes()).sum();
+            let held: usize = self
+                .ready
+                .iter()
+                .filter(|job| job.origin == Origin::Fill)
+                .map(|job| job.parcel.bytes())
+                .sum();
             self.held -= held.min(self.held);
             self.ready.retain(|job| job.origin != Origin::Fill);
         }
@@ -562,7 +583,11 @@ async fn done(
     }
 }
 
-async fn write_lines(files: Option<Arc<Mutex<Files>>>, ids: Vec<Uuid>, lines: Vec<String>) -> Judged {
+async fn write_lines(
+    files: Option<Arc<Mutex<Files>>>,
+    ids: Vec<Uuid>,
+    lines: Vec<String>,
+) -> Judged {
     let written = tokio::task::spawn_blocking(move || {
         let Some(files) = files else { return Ok(()) };
         let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);

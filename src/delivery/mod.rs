@@ -23,12 +23,12 @@ pub use board::State;
 pub use control::{Done, Op, apply};
 pub use plan::{Destination, Plan, kind_names, plans};
 pub use probe::{Report, probe, test};
-pub use status::{Backfill, Status};
+pub use status::{Backfill, CallState, Status};
 
 use crate::{
     config::{Config, Period, Start},
     metrics::Metrics,
-    model::Timestamp,
+    model::{Record, Timestamp},
     store::{LaneChange, Reader, Store, StoreError},
 };
 use backoff::Tempo;
@@ -142,7 +142,9 @@ impl Delivery {
     /// Nothing is kept for sinks that are not delivered to.
     async fn release(&self, sinks: &BTreeMap<String, Running>) {
         let reader = self.inner.reader.clone();
-        let Ok(Ok(rows)) = tokio::task::spawn_blocking(move || reader.lanes()).await else { return };
+        let Ok(Ok(rows)) = tokio::task::spawn_blocking(move || reader.lanes()).await else {
+            return;
+        };
         for row in rows {
             if sinks.get(&row.sink).is_none_or(|sink| sink.lane.is_none()) {
                 drop(self.inner.store.change_lane(&row.sink, LaneChange::Release));
@@ -152,7 +154,8 @@ impl Delivery {
 
     async fn start(&self, plan: Arc<Plan>) -> Running {
         let board = Arc::new(Board::default());
-        let mut running = Running { plan: Arc::clone(&plan), board: Arc::clone(&board), lane: None };
+        let mut running =
+            Running { plan: Arc::clone(&plan), board: Arc::clone(&board), lane: None };
         if !plan.options.enabled {
             return running;
         }
@@ -249,6 +252,23 @@ impl Delivery {
         Some(apply(&self.inner.store, &self.inner.reader, &id, op).await)
     }
 
+    /// What became of a call at every configured sink.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn of_call(&self, record: Record) -> Result<Vec<CallState>, StoreError> {
+        let sinks = self.inner.sinks.read().await;
+        let mut plans: Vec<_> = sinks.values().map(|sink| Arc::clone(&sink.plan)).collect();
+        drop(sinks);
+        plans.sort_by(|one, other| one.name.cmp(&other.name));
+        let reader = self.inner.reader.clone();
+        let work =
+            move || plans.iter().map(|plan| status::of_call(&reader, plan, &record)).collect();
+        tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|error| Err(StoreError::Invalid(error.to_string())))
+    }
+
     /// Sends a test event. `None` when no such sink is configured.
     pub async fn test(&self, name: &str) -> Option<Report> {
         let sinks = self.inner.sinks.read().await;
@@ -307,7 +327,8 @@ fn in_dir(mut plan: Plan, data_dir: &Path) -> Plan {
         && files.dir.is_none()
     {
         // A name is the user's: as a file name it is escaped.
-        let name = percent_encoding::utf8_percent_encode(&plan.id, percent_encoding::NON_ALPHANUMERIC);
+        let name =
+            percent_encoding::utf8_percent_encode(&plan.id, percent_encoding::NON_ALPHANUMERIC);
         files.dir = Some(data_dir.join("sinks").join(name.to_string()));
     }
     plan

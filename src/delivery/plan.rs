@@ -119,13 +119,24 @@ fn plan(name: &str, table: &SinkTable, environment: &Environment) -> Result<Plan
     let (options, own) = Options::read(name, table)?;
     let path = format!("sinks.{name}");
     let mut only = options.only.parse::<Query>().map_err(|error| {
-        vec![Fault::at(format!("{path}.only"), format!("`{path}.only`: {error} (at byte {})", error.at))]
+        vec![Fault::at(
+            format!("{path}.only"),
+            format!("`{path}.only`: {error} (at byte {})", error.at),
+        )]
     })?;
     let id = options.id.clone().unwrap_or_else(|| name.to_owned());
     if options.kind == FILES {
         let destination = Destination::Files(files(&path, own)?);
         let source = (table.clone(), None, None);
-        return Ok(Plan { name: name.to_owned(), id, kind: FILES, options, only, destination, source });
+        return Ok(Plan {
+            name: name.to_owned(),
+            id,
+            kind: FILES,
+            options,
+            only,
+            destination,
+            source,
+        });
     }
     if !only.root.as_ref().is_some_and(names_endpoint) {
         only = both(HOSTED.parse().unwrap_or_default(), only);
@@ -140,7 +151,8 @@ fn plan(name: &str, table: &SinkTable, environment: &Environment) -> Result<Plan
     let source = (table.clone(), Some(base_url.clone()), key.clone());
     let settings = Settings { api_key: key, own, environment: environment.0.clone() };
     let sink = (kind.build)(&settings).map_err(|problem| {
-        let at = if problem.key.is_empty() { path.clone() } else { format!("{path}.{}", problem.key) };
+        let at =
+            if problem.key.is_empty() { path.clone() } else { format!("{path}.{}", problem.key) };
         let hint = (problem.key == "api_key" && !kind.key_variables.is_empty())
             .then(|| format!("or set the variable {}", kind.key_variables.join(" or ")));
         vec![Fault { hint, ..Fault::at(at.clone(), format!("`{at}`: {}", problem.message)) }]
@@ -181,7 +193,8 @@ fn base_url(
     options: &Options,
     environment: &Environment,
 ) -> Result<String, Fault> {
-    let fault = |why: &str| Fault::at(format!("{path}.base_url"), format!("`{path}.base_url` {why}"));
+    let fault =
+        |why: &str| Fault::at(format!("{path}.base_url"), format!("`{path}.base_url` {why}"));
     let url = options
         .base_url
         .as_deref()
@@ -227,6 +240,14 @@ impl Plan {
     /// A plan that no configuration says.
     pub fn by_hand(name: &str, options: Options, only: Query, destination: Destination) -> Self {
         let source = (SinkTable::default(), None, None);
-        Self { name: name.into(), id: name.into(), kind: "test", options, only, destination, source }
+        Self {
+            name: name.into(),
+            id: name.into(),
+            kind: "test",
+            options,
+            only,
+            destination,
+            source,
+        }
     }
 }

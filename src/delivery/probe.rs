@@ -83,13 +83,14 @@ async fn reach(base_url: &str, client: &reqwest::Client) -> Report {
     match http::send(client, base_url, &request).await {
         Ok(Answer { status, .. }) => Report {
             ok: true,
-            message: format!("answers ({status}); whether the key is taken only `calltap sinks test` can tell"),
+            message: format!(
+                "answers ({status}); whether the key is taken only `calltap sinks test` can tell"
+            ),
             id: None,
         },
         Err(why) => Report { ok: false, message: why, id: None },
     }
 }
-
 
 fn folder(plan: &Plan) -> Report {
     let dir = plan.target();
@@ -97,7 +98,8 @@ fn folder(plan: &Plan) -> Report {
     let writable = there.is_some_and(|there| {
         std::fs::metadata(there).is_ok_and(|meta| meta.is_dir() && !meta.permissions().readonly())
     });
-    let message = if writable { format!("{dir} can be used") } else { format!("{dir} cannot be written") };
+    let message =
+        if writable { format!("{dir} can be used") } else { format!("{dir} cannot be written") };
     Report { ok: writable, message, id: None }
 }
 

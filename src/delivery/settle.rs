@@ -5,11 +5,7 @@ use super::{
     board::Trouble,
     lane::{Job, Lane, Origin},
 };
-use crate::{
-    model::Timestamp,
-    sink::Verdict,
-    store::Exception,
-};
+use crate::{model::Timestamp, sink::Verdict, store::Exception};
 use tokio::time::Instant;
 
 /// Tries after which a request leaves the straight path, if the sink took others meanwhile.
@@ -87,7 +83,8 @@ impl Lane {
     fn partly(&mut self, job: Job, judged: &Judged, refused: &[(usize, String)]) {
         if job.parcel.seqs.len() == 1 && !refused.is_empty() {
             self.lives();
-            let reason = refused.iter().map(|(_, reason)| reason.as_str()).find(|text| !text.is_empty());
+            let reason =
+                refused.iter().map(|(_, reason)| reason.as_str()).find(|text| !text.is_empty());
             return self.dead(&job, reason.unwrap_or(&judged.reason));
         }
         self.lives();
@@ -110,12 +107,20 @@ impl Lane {
         self.trouble(&judged.reason);
         self.obstacle = None;
         if !self.gate.in_trouble() {
-            tracing::warn!(sink = self.parts.plan.name, reason = judged.reason, "takes nothing just now; it is tried again");
+            tracing::warn!(
+                sink = self.parts.plan.name,
+                reason = judged.reason,
+                "takes nothing just now; it is tried again"
+            );
         }
         // Where others are taken meanwhile, the trouble is the record's, not the sink's.
         let others = self.delivered > job.before;
         if let Origin::Alone(tried) = job.origin {
-            if others { self.gate.wait(now, judged.retry_after) } else { self.gate.failed(sent, now, judged.retry_after) }
+            if others {
+                self.gate.wait(now, judged.retry_after)
+            } else {
+                self.gate.failed(sent, now, judged.retry_after)
+            }
             return self.set_aside(&job, tried + 1, judged);
         }
         self.gate.failed(sent, now, judged.retry_after);
@@ -123,13 +128,18 @@ impl Lane {
         if job.attempts >= TRIES && others {
             return self.set_aside(&job, 0, judged);
         }
-        job.due = now + judged.retry_after.unwrap_or_default().max(self.parts.tempo.full_jitter(job.attempts));
+        job.due = now
+            + judged
+                .retry_after
+                .unwrap_or_default()
+                .max(self.parts.tempo.full_jitter(job.attempts));
         self.requeue(job);
     }
 
     /// Others are taken while this is not: it is tried alone from now on and holds nobody up.
     fn set_aside(&mut self, job: &Job, attempts: u32, judged: &Judged) {
-        let wait = self.parts.tempo.full_jitter(attempts + 1).max(judged.retry_after.unwrap_or_default());
+        let wait =
+            self.parts.tempo.full_jitter(attempts + 1).max(judged.retry_after.unwrap_or_default());
         let at = Timestamp::now().plus_us(i64::try_from(wait.as_micros()).unwrap_or(0));
         for (seq, id) in job.parcel.seqs.iter().zip(&job.parcel.ids) {
             self.progress.exceptions.push(Exception {

@@ -3,10 +3,11 @@
 use super::{
     answer::Obstacle,
     board::{Posted, State, Trouble},
+    intake::is_for,
     plan::Plan,
 };
 use crate::{
-    model::Timestamp,
+    model::{Record, Timestamp},
     query::Query,
     store::{LaneRow, Reader, StoreError},
 };
@@ -90,6 +91,59 @@ pub fn configured(reader: &Reader, plan: &Plan, posted: Posted) -> Result<Status
     status.oldest_age_s = oldest.map(|oldest| age_s(oldest, Timestamp::now()));
     status.backfill = backfill;
     Ok(status)
+}
+
+/// What became of one call at one sink.
+#[derive(Clone, Debug, Serialize)]
+pub struct CallState {
+    /// Name of the sink.
+    pub sink: String,
+    /// Its kind.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// `delivered`, `pending`, `waiting`, `dead`, or `skipped`: it does not go there.
+    pub state: &'static str,
+    /// How often it was tried alone.
+    pub attempts: Option<u32>,
+    /// Why it was not taken.
+    pub error: Option<String>,
+    /// When it died.
+    pub at: Option<Timestamp>,
+    /// When it is tried next.
+    pub next_try_at: Option<Timestamp>,
+}
+
+/// What became of a call at a configured sink. Blocks.
+///
+/// # Errors
+/// The store's.
+pub fn of_call(reader: &Reader, plan: &Plan, record: &Record) -> Result<CallState, StoreError> {
+    let seq = record.seq.unwrap_or_default();
+    let exception = reader.exception(&plan.id, seq)?;
+    let wanted = is_for(plan, record) && reader.backlog(&plan.only, seq - 1, Some(seq))?.0 > 0;
+    let row = reader.lane(&plan.id)?;
+    let state = match (&exception, row) {
+        (Some(exception), _) if exception.dead => "dead",
+        (Some(_), _) => "waiting",
+        (None, Some(row)) if wanted => match row.fill {
+            Some((position, until)) if seq > position && seq <= until => "pending",
+            _ if seq <= row.first => "skipped",
+            _ if seq <= row.cursor => "delivered",
+            _ => "pending",
+        },
+        (None, _) => "skipped",
+    };
+    let dead = exception.as_ref().is_some_and(|exception| exception.dead);
+    let time = exception.as_ref().map(|exception| exception.at);
+    Ok(CallState {
+        sink: plan.name.clone(),
+        kind: plan.kind,
+        state,
+        attempts: exception.as_ref().map(|exception| exception.attempts),
+        error: exception.map(|exception| exception.reason),
+        at: time.filter(|_| dead),
+        next_try_at: time.filter(|_| !dead),
+    })
 }
 
 /// What is left of a sink that the configuration does not name any more.

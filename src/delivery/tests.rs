@@ -1,6 +1,12 @@
 //! Lanes against a scripted sink over a real socket, on a store of their own.
 
-use super::{backoff::Tempo, board::Board, control::Command, lane::{Lane, Parts}, *};
+use super::{
+    backoff::Tempo,
+    board::Board,
+    control::Command,
+    lane::{Lane, Parts},
+    *,
+};
 use crate::{
     config::Sink as Options,
     model::{Endpoint, Head, Outcome, Record, Timestamp},
@@ -295,7 +301,8 @@ async fn one_poison_in_a_batch_is_found_by_halves() {
             ok()
         }
     });
-    let bench = bench(service.address, Numbers { batch: 100, bytes: ROOMY }, "concurrency = 4").await;
+    let bench =
+        bench(service.address, Numbers { batch: 100, bytes: ROOMY }, "concurrency = 4").await;
     bench.put(0..1000);
     bench.settled(1000).await;
     let dead = bench.dead();
@@ -358,9 +365,12 @@ async fn dead_records_are_redriven_and_dropped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_key_pauses_and_loses_nothing() {
-    let service = Service::start(|_, at| {
-        if at <= 5 { Act::Answer(401, "", "who are you".into()) } else { ok() }
-    });
+    let service =
+        Service::start(
+            |_, at| {
+                if at <= 5 { Act::Answer(401, "", "who are you".into()) } else { ok() }
+            },
+        );
     let bench = bench(service.address, Numbers { batch: 1, bytes: ROOMY }, "concurrency = 2").await;
     bench.put(0..20);
     bench.wait(|| bench.board.read().state == State::Paused).await;
@@ -463,10 +473,18 @@ async fn a_backfill_is_interrupted_and_resumed() {
     bench.wait(|| bench.reader.last_seq().unwrap() == 400).await;
     let conn = bench.reader.clone();
     // As if the sink was added now.
-    drop(bench.store.change_lane("n", LaneChange::Progress(crate::store::Progress {
-        cursor: Some(400),
-        ..Default::default()
-    })).await);
+    drop(
+        bench
+            .store
+            .change_lane(
+                "n",
+                LaneChange::Progress(crate::store::Progress {
+                    cursor: Some(400),
+                    ..Default::default()
+                }),
+            )
+            .await,
+    );
     assert_eq!(conn.lane("n").unwrap().unwrap().cursor, 400);
     bench.start().await;
     bench.act(Op::Backfill(None)).await.unwrap();
@@ -498,7 +516,9 @@ async fn random_answers_lose_and_misjudge_nothing() {
         if let Some(until) = floor.0.take() {
             // Only what is sent after the answer arrived can be too early: one request at a time here.
             floor.2 += 1;
-            if Instant::now() < until { floor.1 += 1 }
+            if Instant::now() < until {
+                floor.1 += 1
+            }
         }
         // A number decides for itself what is wrong with it; the rest is chance.
         let poison = numbers.iter().any(|number| number % 17 == 3);
@@ -518,7 +538,9 @@ async fn random_answers_lose_and_misjudge_nothing() {
             3 => Act::Cut,
             4 => Act::Answer(408, "retry-after: -5\r\n", String::new()),
             5 if at % 3 == 0 => Act::Answer(403, "", String::new()),
-            5 if at % 3 == 1 => Act::Answer(302, "location: http://127.0.0.1:1/\r\n", String::new()),
+            5 if at % 3 == 1 => {
+                Act::Answer(302, "location: http://127.0.0.1:1/\r\n", String::new())
+            }
             6 if numbers.len() > 1 => Act::Answer(413, "", String::new()),
             _ => {
                 took.lock().unwrap().extend(numbers.iter().copied());
@@ -543,13 +565,18 @@ async fn random_answers_lose_and_misjudge_nothing() {
     assert!(found.iter().all(|dead| dead.reason.ends_with("poison")), "{dead:?}");
     assert_eq!(taken.lock().unwrap().len() as u64, row.delivered);
     let (_, early, asked) = *early.lock().unwrap();
-    println!("{} answers, {put} records, {} dead, {asked} waits asked for, {early} early", service.seen().len(), row.dead);
+    println!(
+        "{} answers, {put} records, {} dead, {asked} waits asked for, {early} early",
+        service.seen().len(),
+        row.dead
+    );
     assert!(asked > 20 && early == 0, "{early} of {asked} came early");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_hangs_is_left_after_its_time() {
-    let service = Service::start(|_, at| if at == 1 { Act::Hang(Duration::from_secs(5)) } else { ok() });
+    let service =
+        Service::start(|_, at| if at == 1 { Act::Hang(Duration::from_secs(5)) } else { ok() });
     let kind = Numbers { batch: 1, bytes: ROOMY };
     let bench = bench(service.address, kind, "timeout = \"200ms\"\nconcurrency = 1").await;
     bench.put(0..3);

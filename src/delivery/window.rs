@@ -49,7 +49,9 @@ impl Window {
 
     /// A request was settled, or became `more` requests. False where the entry is unknown.
     pub fn settle(&mut self, id: u64, more: usize) -> bool {
-        let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) else { return false };
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) else {
+            return false;
+        };
         entry.open = (entry.open + more).saturating_sub(1);
         true
     }

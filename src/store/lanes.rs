@@ -1,12 +1,6 @@
 //! What delivery writes and reads: places in the record log, records off the straight path.
 
-use super::{
-    Reader, Store, StoreError, Stored,
-    filter::filter,
-    open,
-    queue::Work,
-    reader::load,
-};
+use super::{Reader, Store, StoreError, Stored, filter::filter, open, queue::Work, reader::load};
 use crate::{model::Timestamp, query::Query};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::Value};
 use serde::Serialize;
@@ -181,10 +175,8 @@ pub(super) fn apply(conn: &Connection, sink: &str, change: &LaneChange) -> rusql
             dead(conn, "DELETE FROM exceptions", None, sink, seqs.as_deref())?
         }
         LaneChange::Fill { from, until } => {
-            conn.prepare_cached(
-                "UPDATE lanes SET first_seq = min(first_seq, ?2) WHERE sink = ?1",
-            )?
-            .execute(params![sink, from])?;
+            conn.prepare_cached("UPDATE lanes SET first_seq = min(first_seq, ?2) WHERE sink = ?1")?
+                .execute(params![sink, from])?;
             conn.prepare_cached(
                 "INSERT OR REPLACE INTO cursors (name, seq, holds, until) VALUES (?1, ?2, 1, ?3)",
             )?
@@ -259,8 +251,7 @@ fn dead(
     seqs: Option<&[i64]>,
 ) -> rusqlite::Result<usize> {
     let base = format!("{sql} WHERE sink = ? AND state = 'dead'");
-    let params: Vec<Value> =
-        first.into_iter().chain([sink.to_owned()]).map(Value::from).collect();
+    let params: Vec<Value> = first.into_iter().chain([sink.to_owned()]).map(Value::from).collect();
     let Some(seqs) = seqs else {
         return conn.prepare_cached(&base)?.execute(params_from_iter(params));
     };
@@ -412,6 +403,18 @@ impl Reader {
         })
     }
 
+    /// The exception that a call is for a sink.
+    ///
+    /// # Errors
+    /// `SQLite`'s.
+    pub fn exception(&self, sink: &str, seq: i64) -> Result<Option<Exception>, StoreError> {
+        self.pool.read(|conn| {
+            let mut statement =
+                conn.prepare_cached(&format!("{EXCEPTION} WHERE sink = ?1 AND seq = ?2"))?;
+            Ok(statement.query_row(params![sink, seq], exception_row).optional()?)
+        })
+    }
+
     /// How many calls after `after`, up to `until`, match, and when the oldest of them ended.
     ///
     /// # Errors
@@ -432,10 +435,10 @@ impl Reader {
             let params = [Value::from(after), Value::from(until.unwrap_or(i64::MAX))]
                 .into_iter()
                 .chain(filter.params.iter().cloned());
-            let (count, oldest) = conn.prepare_cached(&sql)?.query_row(
-                params_from_iter(params),
-                |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?)),
-            )?;
+            let (count, oldest) =
+                conn.prepare_cached(&sql)?.query_row(params_from_iter(params), |row| {
+                    Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?))
+                })?;
             let oldest = oldest.and_then(|text| text.parse().ok());
             Ok((u64::try_from(count).unwrap_or(0), oldest))
         })

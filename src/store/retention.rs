@@ -103,7 +103,10 @@ impl Retention {
         }
         let bodies = select(
             conn,
-            &format!("SELECT seq FROM bodies WHERE {} AND ?1 ORDER BY seq LIMIT ?2", settled("bodies")),
+            &format!(
+                "SELECT seq FROM bodies WHERE {} AND ?1 ORDER BY seq LIMIT ?2",
+                settled("bodies")
+            ),
             &true,
         )?;
         if !bodies.is_empty() {
@@ -111,14 +114,16 @@ impl Retention {
         }
         let calls = select(
             conn,
-            &format!("SELECT seq FROM calls WHERE {} AND ?1 ORDER BY seq LIMIT ?2", settled("calls")),
+            &format!(
+                "SELECT seq FROM calls WHERE {} AND ?1 ORDER BY seq LIMIT ?2",
+                settled("calls")
+            ),
             &true,
         )?;
         if !calls.is_empty() {
             return prune_calls(conn, &calls).map(|()| true);
         }
-        let expired =
-            select(conn, "SELECT seq FROM calls WHERE ?1 ORDER BY seq LIMIT ?2", &true)?;
+        let expired = select(conn, "SELECT seq FROM calls WHERE ?1 ORDER BY seq LIMIT ?2", &true)?;
         prune_calls(conn, &expired)?;
         if !expired.is_empty() {
             shared.count_dropped("expired_undelivered", expired.len() as u64);

@@ -171,7 +171,8 @@ impl Writer {
         }
         self.shared.group_done();
         for (work, seq) in group.into_iter().zip(seqs) {
-            if let (Work::Call(_, Some(done)) | Work::Lane(_, Some(done)), Some(seq)) = (work, seq) {
+            if let (Work::Call(_, Some(done)) | Work::Lane(_, Some(done)), Some(seq)) = (work, seq)
+            {
                 // Whoever waited may be gone.
                 drop(done.send(Ok(*seq)));
             }

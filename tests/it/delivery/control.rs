@@ -28,7 +28,8 @@ fn dead_records_are_listed_shown_redriven_and_dropped_with_and_without_a_server(
     assert_eq!((rest["items"].as_array().unwrap().len(), &rest["next"]), (2, &Value::Null));
     let id = page["items"][0]["id"].as_str().unwrap();
     assert_eq!(page["items"][0]["reason"], "400 {\"detail\":\"never\"}");
-    let deliveries = fetch(calltap.address, &format!("/api/v1/calls/{id}/delivery")).unwrap().json();
+    let deliveries =
+        fetch(calltap.address, &format!("/api/v1/calls/{id}/delivery")).unwrap().json();
     assert_eq!(deliveries["items"][0]["state"], "dead", "{deliveries}");
     hook.set(WELL);
     let body = json!({ "ids": [id] }).to_string();
@@ -37,7 +38,10 @@ fn dead_records_are_listed_shown_redriven_and_dropped_with_and_without_a_server(
     wait_sink(&calltap, "hook", |sink| sink["dead"] == 5 && sink["waiting"] == 0);
     let metrics = fetch(calltap.address, "/metrics").unwrap();
     let metrics = String::from_utf8(metrics.body).unwrap();
-    assert!(metrics.contains("calltap_sink_deliveries_total{sink=\"hook\",outcome=\"dead\"} 6"), "{metrics}");
+    assert!(
+        metrics.contains("calltap_sink_deliveries_total{sink=\"hook\",outcome=\"dead\"} 6"),
+        "{metrics}"
+    );
     // Without a server the same commands work on the store.
     calltap.kill();
     let dead = text(&sinks(&calltap, &["dead", "hook", "--json"]));
@@ -77,7 +81,12 @@ fn a_pause_holds_over_a_restart_and_a_resume_is_at_once() {
 fn a_refused_key_pauses_until_a_reload_brings_a_new_one() {
     let service = Upstream::start(|request| {
         let status = if request.header("athina-api-key") == Some("new") { 200 } else { 401 };
-        json_answer(status, "{\"error\":\"key\"}".replace("error", if status == 200 { "id" } else { "error" }).as_str())
+        json_answer(
+            status,
+            "{\"error\":\"key\"}"
+                .replace("error", if status == 200 { "id" } else { "error" })
+                .as_str(),
+        )
     });
     let upstream = Upstream::start(chat(1, Duration::ZERO));
     let section = format!(
@@ -89,7 +98,11 @@ fn a_refused_key_pauses_until_a_reload_brings_a_new_one() {
     let status = wait_sink(&calltap, "athina", |sink| sink["state"] == "paused");
     assert_eq!((&status["obstacle"], &status["dead"]), (&json!("key_refused"), &json!(0)));
     let check = calltap.command().args(["config", "check", "--live"]).output().unwrap();
-    assert!(text(&check).contains("sink athina") && text(&check).contains("the key is refused"), "{}", text(&check));
+    assert!(
+        text(&check).contains("sink athina") && text(&check).contains("the key is refused"),
+        "{}",
+        text(&check)
+    );
     let config = fs::read_to_string(calltap.config()).unwrap();
     fs::write(calltap.config(), config.replace("\"old\"", "\"new\"")).unwrap();
     let test = sinks(&calltap, &["test", "athina"]);
@@ -112,7 +125,14 @@ fn faults_of_sinks_are_told_with_their_place() {
     let check = calltap.command().args(["config", "check"]).output().unwrap();
     let said = text(&check);
     assert_eq!(check.status.code(), Some(78), "{said}");
-    for part in ["did you mean `athina`?", "max_sise", "ATHINA_API_KEY", "base_url", "sinks.e.only", "5 errors"] {
+    for part in [
+        "did you mean `athina`?",
+        "max_sise",
+        "ATHINA_API_KEY",
+        "base_url",
+        "sinks.e.only",
+        "5 errors",
+    ] {
         assert!(said.contains(part), "{part} in\n{said}");
     }
 }
@@ -142,7 +162,10 @@ fn only_json_from_here_may_change_sinks() {
 #[test]
 fn strange_sinks_lose_nothing() {
     use crate::harness::Step;
-    use std::sync::{Arc, atomic::{AtomicUsize, Ordering}};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
     let at = Arc::new(AtomicUsize::new(0));
     let turn = Arc::clone(&at);
     let service = Upstream::start(move |_| {
@@ -151,14 +174,19 @@ fn strange_sinks_lose_nothing() {
             // A reset, half an answer, half a body: tried again.
             0 => vec![Step::Rst],
             1 => vec![Step::Send(b"HTTP/1.1 20".to_vec()), Step::Fin],
-            2 => vec![Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhalf".to_vec()), Step::Fin],
+            2 => vec![
+                Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhalf".to_vec()),
+                Step::Fin,
+            ],
             // An endless body: its beginning is enough.
             3 => {
                 let mut steps = send("HTTP/1.1 503 X\r\ncontent-length: 1073741824\r\n\r\n");
                 steps.extend((0..64).map(|_| Step::Send(vec![b'x'; 64 * 1024])));
                 steps
             }
-            4 => send("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\n\x1f\x00\x00\x00"),
+            4 => send(
+                "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\n\x1f\x00\x00\x00",
+            ),
             _ => send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
         }
     });
@@ -177,10 +205,14 @@ fn strange_sinks_lose_nothing() {
 #[test]
 fn redirects_and_pages_pause() {
     for answer in [
-        format!("HTTP/1.1 307 X\r\nlocation: http://127.0.0.1:{}/\r\ncontent-length: 0\r\n\r\n", free_port()),
+        format!(
+            "HTTP/1.1 307 X\r\nlocation: http://127.0.0.1:{}/\r\ncontent-length: 0\r\n\r\n",
+            free_port()
+        ),
         "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 6\r\n\r\n<html>".to_owned(),
     ] {
-        let service = Upstream::start(move |_| vec![crate::harness::Step::Send(answer.clone().into_bytes())]);
+        let service =
+            Upstream::start(move |_| vec![crate::harness::Step::Send(answer.clone().into_bytes())]);
         let upstream = Upstream::start(chat(1, Duration::ZERO));
         let section = format!(
             "[sinks.s]\ntype = \"athina\"\napi_key = \"k\"\nbase_url = \"http://{}\"\n",
@@ -189,7 +221,10 @@ fn redirects_and_pages_pause() {
         let calltap = Calltap::with(&upstream, "", &section);
         calls(calltap.address, 1, |_| String::new());
         let status = wait_sink(&calltap, "s", |sink| sink["state"] == "paused");
-        assert_eq!((&status["obstacle"], &status["delivered"]), (&json!("misconfigured"), &json!(0)));
+        assert_eq!(
+            (&status["obstacle"], &status["delivered"]),
+            (&json!("misconfigured"), &json!(0))
+        );
     }
 }
 

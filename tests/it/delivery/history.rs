@@ -2,7 +2,11 @@
 
 use super::{Hook, calls, sink, wait_sink};
 use crate::harness::{Calltap, Upstream, chat, count};
-use std::{collections::BTreeSet, fs, time::{Duration, Instant}};
+use std::{
+    collections::BTreeSet,
+    fs,
+    time::{Duration, Instant},
+};
 
 /// `CALLTAP_TEST_BACKFILL`: calls before the sink is there.
 #[test]
@@ -10,14 +14,19 @@ fn a_sink_added_later_is_filled_from_history_over_a_kill() {
     let past = count("CALLTAP_TEST_BACKFILL", 2000);
     let upstream = Upstream::start(chat(1, Duration::ZERO));
     let mut calltap = Calltap::with(&upstream, "", "[log]\nlevel = \"warn\"\n");
-    let mut ids: BTreeSet<String> = calls(calltap.address, past, |_| String::new()).into_iter().collect();
+    let mut ids: BTreeSet<String> =
+        calls(calltap.address, past, |_| String::new()).into_iter().collect();
     calltap.wait_calls("", past);
     let hook = Hook::slowed(Duration::from_millis(5));
     let text = fs::read_to_string(calltap.config()).unwrap();
     fs::write(calltap.config(), text + &hook.section("late", "concurrency = 2")).unwrap();
     calltap.signal("HUP");
     let new = wait_sink(&calltap, "late", |sink| sink["cursor"].as_u64() == Some(past as u64));
-    assert_eq!((new["queue"].as_u64(), new["delivered"].as_u64()), (Some(0), Some(0)), "it starts now");
+    assert_eq!(
+        (new["queue"].as_u64(), new["delivered"].as_u64()),
+        (Some(0), Some(0)),
+        "it starts now"
+    );
     let started = Instant::now();
     let fill = calltap.command().args(["sinks", "backfill", "late", "--detach"]).output().unwrap();
     assert!(fill.status.success(), "{fill:?}");
@@ -35,7 +44,10 @@ fn a_sink_added_later_is_filled_from_history_over_a_kill() {
     hook.wait(past + 20, &calltap);
     let taken = hook.taken();
     let again = taken.values().filter(|copies| copies.len() > 1).count();
-    println!("{past} calls filled in {:?}, killed after {at_kill}, {again} sent again", started.elapsed());
+    println!(
+        "{past} calls filled in {:?}, killed after {at_kill}, {again} sent again",
+        started.elapsed()
+    );
     assert_eq!(taken.into_keys().collect::<BTreeSet<_>>(), ids);
     assert!(at_kill < past, "the kill came before its end");
     assert!(again <= 200, "{again} sent again");

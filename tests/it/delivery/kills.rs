@@ -31,9 +31,8 @@ fn every_record_arrives_and_repeats_are_the_same_bytes() {
     let mut answered = BTreeSet::new();
     let (mut landed, mut most) = (0, 0);
     for round in 0..kills {
-        let repeats = |hook: &Hook| -> usize {
-            hook.taken().values().map(|copies| copies.len() - 1).sum()
-        };
+        let repeats =
+            |hook: &Hook| -> usize { hook.taken().values().map(|copies| copies.len() - 1).sum() };
         let before = repeats(&hook);
         let load = Load::start(calltap.address, 4, Duration::from_millis(2));
         std::thread::sleep(Duration::from_millis(300 + 41 * (round as u64 % 9)));
@@ -61,7 +60,10 @@ fn every_record_arrives_and_repeats_are_the_same_bytes() {
         repeated.len(),
     );
     assert_eq!(taken.keys().cloned().collect::<BTreeSet<_>>(), stored, "each arrived");
-    assert!(repeated.iter().all(|copies| copies.iter().all(|copy| *copy == copies[0])), "same bytes");
+    assert!(
+        repeated.iter().all(|copies| copies.iter().all(|copy| *copy == copies[0])),
+        "same bytes"
+    );
     assert!(most <= CONCURRENCY * BATCH, "{most} repeats of one kill");
     assert!(landed > 0 && !repeated.is_empty(), "kills landed among deliveries");
     // The files have each record exactly once.

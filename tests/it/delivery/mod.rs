@@ -6,9 +6,7 @@ mod kills;
 mod outage;
 mod poison;
 
-use crate::harness::{
-    Calltap, Connection, Request, Step, Upstream, chat_body, fetch, json_answer,
-};
+use crate::harness::{Calltap, Connection, Request, Step, Upstream, chat_body, fetch, json_answer};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -113,15 +111,23 @@ impl Hook {
     }
 }
 
-fn answer(request: &Request, mode: usize, taken: &Mutex<BTreeMap<String, Vec<String>>>) -> Vec<Step> {
+fn answer(
+    request: &Request,
+    mode: usize,
+    taken: &Mutex<BTreeMap<String, Vec<String>>>,
+) -> Vec<Step> {
     let records: Vec<Value> = serde_json::from_slice(&request.body).unwrap_or_default();
     let is_poison = |record: &Value| {
-        record["tags"]["reference"].as_str().is_some_and(|reference| reference.starts_with("poison"))
+        record["tags"]["reference"]
+            .as_str()
+            .is_some_and(|reference| reference.starts_with("poison"))
     };
     match mode {
         UNAVAILABLE => return json_answer(503, "{}"),
         HANGS => return vec![Step::Stall],
-        POISONED if records.iter().any(is_poison) => return json_answer(422, "{\"detail\":\"poison\"}"),
+        POISONED if records.iter().any(is_poison) => {
+            return json_answer(422, "{\"detail\":\"poison\"}");
+        }
         SLOW => {
             let head = "HTTP/1.1 429 X\r\nretry-after: 60\r\ncontent-length: 0\r\n\r\n";
             return vec![Step::Send(head.into())];
@@ -187,7 +193,11 @@ pub fn call(address: SocketAddr, kept: &mut Option<Connection>, headers: &str) -
 }
 
 /// So many calls, by a few clients at once.
-pub fn calls(address: SocketAddr, count: usize, headers: impl Fn(usize) -> String + Sync) -> Vec<String> {
+pub fn calls(
+    address: SocketAddr,
+    count: usize,
+    headers: impl Fn(usize) -> String + Sync,
+) -> Vec<String> {
     let ids = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for client in 0..4 {
@@ -196,7 +206,9 @@ pub fn calls(address: SocketAddr, count: usize, headers: impl Fn(usize) -> Strin
                 let mut kept = None;
                 for at in (client..count).step_by(4) {
                     let id = loop {
-                        if let Some(id) = call(address, &mut kept, &headers(at)) { break id }
+                        if let Some(id) = call(address, &mut kept, &headers(at)) {
+                            break id;
+                        }
                     };
                     ids.lock().unwrap().push(id);
                 }

@@ -35,7 +35,9 @@ fn outage(name: &str, away: &Away) {
     let (during, latencies) = load.end();
     let arrived = during.len();
     ids.extend(during);
-    let waits = wait_sink(&calltap, "hook", |sink| sink["state"] == "retrying" && sink["queue"].as_u64() > Some(10));
+    let waits = wait_sink(&calltap, "hook", |sink| {
+        sink["state"] == "retrying" && sink["queue"].as_u64() > Some(10)
+    });
     let grown = calltap.memory_kib().saturating_sub(memory);
     let missing = ids.len() - hook.count();
     assert!(missing > 10, "the outage happened");
@@ -82,8 +84,11 @@ fn three_sick_sinks_do_not_slow_the_healthy_one() {
         hook
     });
     let names = ["hangs", "slow", "refuses", "well"];
-    let mut sections: String =
-        hooks.iter().zip(names).map(|(hook, name)| hook.section(name, "timeout = \"1s\"")).collect();
+    let mut sections: String = hooks
+        .iter()
+        .zip(names)
+        .map(|(hook, name)| hook.section(name, "timeout = \"1s\""))
+        .collect();
     sections.push_str("[log]\nlevel = \"error\"\n");
     let upstream = Upstream::start(chat(1, Duration::ZERO));
     let calltap = Calltap::with(&upstream, "", &sections);

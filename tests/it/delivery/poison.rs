@@ -12,7 +12,8 @@ fn run(records: usize, poison: bool) -> (Duration, usize) {
     let hook = Hook::slowed(Duration::from_millis(2));
     hook.set(POISONED);
     let upstream = Upstream::start(chat(1, Duration::ZERO));
-    let section = hook.section("hook", "concurrency = 4\nbatch = 100") + "[log]\nlevel = \"error\"\n";
+    let section =
+        hook.section("hook", "concurrency = 4\nbatch = 100") + "[log]\nlevel = \"error\"\n";
     let calltap = Calltap::with(&upstream, "", &section);
     let pause = calltap.command().args(["sinks", "pause", "hook"]).output().unwrap();
     assert!(pause.status.success(), "{pause:?}");
@@ -49,7 +50,9 @@ fn one_percent_of_poison_is_found_and_holds_nobody_up() {
     let records = count("CALLTAP_TEST_POISON", 1000);
     let (clean, _) = run(records, false);
     let (poisoned, requests) = run(records, true);
-    println!("{records} records: {clean:?} clean, {poisoned:?} with 1 % poison, in {requests} requests");
+    println!(
+        "{records} records: {clean:?} clean, {poisoned:?} with 1 % poison, in {requests} requests"
+    );
     // A batch with one poison takes at most two requests for each halving.
     assert!(requests <= records / 100 * 16 + 16, "{requests} requests");
 }
