@@ -88,6 +88,7 @@ pub fn begun(head: &Head) -> Record {
         endpoint: head.endpoint.clone(),
         method: head.method.clone(),
         path: head.path.clone(),
+        query: head.query.clone(),
         upstream: head.upstream.to_string(),
         provider: head.provider.to_string(),
         model: Model::default(),
@@ -263,7 +264,9 @@ fn outcome(exchange: &Exchange, meaning: &Meaning, decoded: &Decoded) -> Outcome
 
 /// Streams of these endpoints say when they are finished.
 fn ends_visibly(exchange: &Exchange) -> bool {
-    exchange.head.endpoint.has_stream_usage() && !exchange.response.is_truncated()
+    let endpoint = &exchange.head.endpoint;
+    let says = endpoint.has_stream_usage() || endpoint.as_str() == "assistants.run";
+    says && !exchange.response.is_truncated()
 }
 
 /// A client that closes after the terminal event went away with the whole answer.

@@ -4,7 +4,7 @@
 //! it panics.
 
 use crate::{
-    content,
+    codec, content,
     interpret::{Interpreted, begun, interpret, started},
     metrics::Metrics,
     model::{Exchange, Head, Headers, Outcome, Record, Tags},
@@ -34,6 +34,8 @@ const JOURNAL_AFTER: Duration = Duration::from_millis(25);
 const IDLE: Duration = Duration::from_millis(250);
 /// Events taken from the queue at once.
 const BATCH: usize = 256;
+/// Bytes of an answer looked at for the words that a list shows.
+const ANSWER_BYTES_MAX: usize = 16 << 10;
 /// Pause while the store has no room.
 const STORE_FULL_PAUSE: Duration = Duration::from_millis(5);
 
@@ -145,7 +147,7 @@ impl Recorder {
             tracing::error!(call.id = %head.id, "a call could not be read; its record is bare");
             let mut record = begun(&head);
             record.notes.push("capture_error: the call could not be read".to_owned());
-            Entry { record, bodies: None }
+            Entry { record, bodies: None, answer: None }
         });
         self.metrics.recorded(&entry.record);
         log(&entry.record);
@@ -162,7 +164,9 @@ impl Recorder {
             mask_response(&mut bodies, &mut record, response.as_ref(), &redactor);
             bodies
         });
-        Entry { record, bodies }
+        let answer = response.as_ref().filter(|_| bodies.is_some()).and_then(codec::answer_text);
+        let answer = answer.map(|text| masked_start(&text, &redactor));
+        Entry { record, bodies, answer }
     }
 
     /// The store bounds what waits in it; what has no room there yet waits here.
@@ -172,6 +176,15 @@ impl Recorder {
             std::thread::sleep(STORE_FULL_PAUSE);
         }
         self.store.append(entry, done);
+    }
+}
+
+/// The beginning of a text, masked. Masked before it is cut short, so that no secret is cut out of shape.
+fn masked_start(text: &str, redactor: &Redactor) -> String {
+    let start = text.get(..text.floor_char_boundary(ANSWER_BYTES_MAX)).unwrap_or_default();
+    match redactor.redact(start.as_bytes()) {
+        Some((masked, _)) => String::from_utf8_lossy(&masked).into_owned(),
+        None => start.to_owned(),
     }
 }
 

@@ -3,7 +3,9 @@
 mod calls;
 pub mod doors;
 mod events;
+mod insight;
 mod page;
+mod sessions;
 mod sinks;
 
 pub use doors::{Doors, foreign_origin};
@@ -11,6 +13,7 @@ pub use doors::{Doors, foreign_origin};
 use crate::{
     delivery::Delivery,
     metrics::Metrics,
+    model::Head,
     query::QueryError,
     store::{Reader, StoreError},
 };
@@ -40,8 +43,8 @@ pub struct Context {
     pub reader: Reader,
     /// Highest committed `seq`.
     pub committed: watch::Receiver<i64>,
-    /// Rows of running calls.
-    pub inflight: Arc<dyn Fn() -> Vec<Value> + Send + Sync>,
+    /// Running calls.
+    pub inflight: Arc<dyn Fn() -> Vec<Arc<Head>> + Send + Sync>,
     /// Whether calls can be taken.
     pub ready: Arc<dyn Fn() -> Readiness + Send + Sync>,
     /// The sinks.
@@ -83,13 +86,23 @@ pub fn router(context: Context) -> Router {
     let open = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz));
+        .route("/readyz", get(readyz))
+        .route("/assets/{file}", get(page::asset))
+        .fallback(page::fallback);
     let guarded = Router::new()
         .route("/api/v1/calls", get(calls::list))
         .route("/api/v1/calls/{id}", get(calls::show))
         .route("/api/v1/calls/{id}/raw", get(calls::raw))
         .route("/api/v1/calls/{id}/delivery", get(sinks::of_call))
         .route("/api/v1/stats", get(calls::stats))
+        .route("/api/v1/facets", get(insight::facets))
+        .route("/api/v1/metrics", get(insight::metrics))
+        .route("/api/v1/prompts", get(insight::prompts))
+        .route("/api/v1/prompts/{prompt}", get(insight::prompt))
+        .route("/api/v1/query", get(insight::grammar))
+        .route("/api/v1/sessions", get(sessions::list))
+        .route("/api/v1/sessions/{session}", get(sessions::show))
+        .route("/api/v1/sessions/{session}/turns", get(sessions::turns))
         .route("/api/v1/events", get(events::follow))
         .route("/api/v1/store", get(calls::store))
         .route("/api/v1/sinks", get(sinks::list))
@@ -99,8 +112,6 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/openapi.json", get(openapi))
         .route("/metrics", get(metrics))
         .route("/version", get(version))
-        .route("/assets/page.css", get(page::style))
-        .fallback(page::fallback)
         .route_layer(middleware::from_fn_with_state(context.clone(), doors::token));
     open.merge(guarded)
         .method_not_allowed_fallback(|| async {
@@ -117,7 +128,7 @@ pub fn router(context: Context) -> Router {
 }
 
 /// First path segments that belong to dashboard, API and operations; everything else is proxied.
-const RESERVED: [&str; 15] = [
+const RESERVED: [&str; 16] = [
     "",
     "api",
     "assets",
@@ -132,6 +143,7 @@ const RESERVED: [&str; 15] = [
     "sessions",
     "settings",
     "sinks",
+    "stats",
     "version",
 ];
 
@@ -203,6 +215,24 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// The query string as `T`; what does not fit is an error in the API's own shape.
+pub(crate) struct Parameters<T>(pub(crate) T);
+
+impl<T: serde::de::DeserializeOwned, S: Sync> axum::extract::FromRequestParts<S> for Parameters<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut http::request::Parts, _: &S) -> Result<Self, ApiError> {
+        match axum::extract::Query::<T>::try_from_uri(&parts.uri) {
+            Ok(axum::extract::Query(parameters)) => Ok(Self(parameters)),
+            Err(error) => Err(ApiError::new(
+                StatusCode::BAD_REQUEST,
+                "calltap_bad_request",
+                error.body_text(),
+            )),
+        }
+    }
+}
+
 /// Runs `work` on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
@@ -259,9 +289,11 @@ async fn hardened(request: Request, next: Next) -> Response<Body> {
         ("cross-origin-resource-policy", "same-origin"),
         (
             "content-security-policy",
-            "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; \
-             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            "default-src 'none'; style-src 'self'; img-src 'self' data:; media-src data:; script-src 'self'; \
+             connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+             require-trusted-types-for 'script'",
         ),
+        ("cross-origin-opener-policy", "same-origin"),
     ] {
         if !headers.contains_key(name) {
             headers.insert(name, HeaderValue::from_static(value));

@@ -325,6 +325,29 @@ fn test(common: &Common, name: &str) -> Result<Exit, Stop> {
     Ok(if report.ok { Exit::Ok } else { Exit::Failed })
 }
 
+/// Asks every sink whether it takes the key, without leaving a record where the vendor allows that.
+///
+/// # Errors
+/// When nobody reads the answers.
+pub fn probe(common: &Common, config: &Config) -> Result<Exit, Stop> {
+    let runtime = super::runtime()?;
+    let mut exit = Exit::Ok;
+    for plan in plans(config)?.iter().filter(|plan| plan.options.enabled) {
+        let report = runtime.block_on(delivery::probe(plan));
+        if !report.ok {
+            exit = Exit::Unavailable;
+        }
+        let (name, target, mark) = (&plan.name, plan.target(), if report.ok { "✓" } else { "✗" });
+        out::line(&if common.json {
+            let trouble = (!report.ok).then_some(&report.message);
+            json!({ "sink": name, "address": target, "trouble": trouble }).to_string()
+        } else {
+            format!("sink {name} ({target}) {mark} {}", out::safe(&report.message, false))
+        })?;
+    }
+    Ok(exit)
+}
+
 /// Read from the store, beside a server or without.
 fn dead(common: &Common, name: &str) -> Result<Exit, Stop> {
     let config = common.load(Vec::new())?.config;

@@ -1,5 +1,7 @@
 //! Bytes to meaning: pure functions that never fail. What cannot be read is absent, with a note.
 
+mod answer;
+mod assistants;
 mod body;
 mod chat;
 mod chunks;
@@ -28,6 +30,8 @@ mod stream;
 mod text;
 mod usage;
 
+pub use answer::answer_text;
+
 use crate::model::{CallError, Endpoint, Tags, Usage};
 use serde_json::{Map, Value};
 
@@ -41,8 +45,13 @@ trait Codec: Sync {
 }
 
 /// Every codec; the first that reads an endpoint is used, the last reads all.
-static CODECS: &[&dyn Codec] =
-    &[&chat::Chat, &completions::Completions, &embeddings::Embeddings, &other::Other];
+static CODECS: &[&dyn Codec] = &[
+    &chat::Chat,
+    &completions::Completions,
+    &embeddings::Embeddings,
+    &assistants::Assistants,
+    &other::Other,
+];
 
 /// An exchange as a codec sees it: content-decoded, whole as far as it was kept.
 #[derive(Clone, Copy, Debug)]
@@ -229,7 +238,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_panics(body in near_chunks(), status in prop::option::of(100_u16..600), cut in any::<prop::sample::Index>()) {
-            for name in ["chat.completions", "completions", "embeddings", "other"] {
+            for name in ["chat.completions", "completions", "embeddings", "assistants.run", "other"] {
                 let endpoint = Endpoint::from(name);
                 let bytes = body.as_bytes();
                 let bytes = &bytes[..bytes.len() - cut.index(bytes.len() + 1)];

@@ -96,13 +96,15 @@ fn text(value: Option<&Value>) -> Option<String> {
 fn user_query(request: &Map<String, Value>, endpoint: &str) -> Option<String> {
     let input = request.get("input").filter(|_| endpoint.starts_with("responses"));
     match request.get("messages").or(input).or_else(|| request.get("prompt"))? {
-        Value::Array(messages) => {
-            let is_user =
-                |message: &&Value| message.get("role").and_then(Value::as_str) == Some("user");
-            content_text(messages.iter().rev().find(is_user)?.get("content")?)
-        }
+        messages @ Value::Array(_) => last_user_text(messages),
         question => content_text(question),
     }
+}
+
+/// The text of the last message of a list that a user sent.
+pub(crate) fn last_user_text(messages: &Value) -> Option<String> {
+    let is_user = |message: &&Value| message.get("role").and_then(Value::as_str) == Some("user");
+    content_text(messages.as_array()?.iter().rev().find(is_user)?.get("content")?)
 }
 
 /// The text of a message: itself, or its text parts joined by line feeds.

@@ -14,16 +14,16 @@ const PATTERNS: &[(&str, &str)] = &[
     ("/chat/completions/*", "chat.completions.stored"),
     ("/chat/completions/*/messages", "chat.completions.stored"),
     ("/threads/*/runs/*/submit_tool_outputs", "assistants.run"),
-    ("/threads/*/runs/*/steps", "assistants.step"),
-    ("/threads/*/runs/*/steps/*", "assistants.step"),
-    ("/threads/*/runs/*/cancel", "assistants.run"),
-    ("/threads/*/runs/*", "assistants.run"),
+    ("/threads/*/runs/*/steps", "assistants.steps"),
+    ("/threads/*/runs/*/steps/*", "assistants.steps"),
+    ("/threads/*/runs/*/cancel", "assistants.runs"),
+    ("/threads/*/runs/*", "assistants.runs"),
     ("/threads/*/runs", "assistants.run"),
     ("/threads/runs", "assistants.run"),
-    ("/threads/*/messages", "assistants.message"),
-    ("/threads/*/messages/*", "assistants.message"),
-    ("/threads", "assistants.thread"),
-    ("/threads/*", "assistants.thread"),
+    ("/threads/*/messages", "assistants.messages"),
+    ("/threads/*/messages/*", "assistants.messages"),
+    ("/threads", "assistants.threads"),
+    ("/threads/*", "assistants.threads"),
     ("/assistants", "assistants"),
     ("/assistants/*", "assistants"),
     ("/responses", "responses"),
@@ -69,6 +69,13 @@ impl Endpoint {
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         let known = PATTERNS.iter().find(|(pattern, _)| ends_with(&segments, pattern));
         Self(Cow::Borrowed(known.map_or("other", |(_, name)| name)))
+    }
+
+    /// The endpoint of a call. Where runs begin, they are listed too; that is another thing.
+    pub fn of_call(method: &str, path: &str) -> Self {
+        let endpoint = Self::of(path);
+        let lists = endpoint.as_str() == "assistants.run" && method != "POST";
+        if lists { Self(Cow::Borrowed("assistants.runs")) } else { endpoint }
     }
 
     /// The name as it stands in the record.
@@ -128,7 +135,12 @@ mod tests {
             ("/v1/embeddings", "embeddings"),
             ("/v1/threads/runs", "assistants.run"),
             ("/v1/threads/t1/runs/r1/submit_tool_outputs", "assistants.run"),
-            ("/v1/threads/t1/messages", "assistants.message"),
+            ("/threads/t1/runs", "assistants.run"),
+            ("/openai/threads/t1/runs/r1", "assistants.runs"),
+            ("/v1/threads/t1/runs/r1/cancel", "assistants.runs"),
+            ("/v1/threads/t1/runs/r1/steps", "assistants.steps"),
+            ("/v1/threads/t1/messages", "assistants.messages"),
+            ("/v1/threads/t1", "assistants.threads"),
             ("/v1/responses/resp_1", "responses"),
             ("/v1/models/gpt-4o", "models"),
             ("/v1/new/thing", "other"),
@@ -136,5 +148,10 @@ mod tests {
         ] {
             assert_eq!(Endpoint::of(path).as_str(), endpoint, "{path}");
         }
+        let runs = |method| Endpoint::of_call(method, "/v1/threads/t1/runs");
+        assert_eq!(
+            (runs("POST").as_str(), runs("GET").as_str()),
+            ("assistants.run", "assistants.runs")
+        );
     }
 }

@@ -192,7 +192,7 @@ impl Proxy {
             id: labels.id.unwrap_or_else(Uuid::now_v7),
             started_at: Timestamp::now(),
             method: parts.method.as_str().to_owned(),
-            endpoint: Endpoint::of(&path),
+            endpoint: Endpoint::of_call(parts.method.as_str(), &path),
             path,
             query: parts.uri.query().map(headers::masked_query),
             ..Head::default()
@@ -306,7 +306,7 @@ impl Proxy {
         call.head.provider = Arc::clone(&route.upstream.provider);
         call.head.host = Some(Arc::clone(&route.upstream.host));
         call.head.path.clone_from(&route.path);
-        call.head.endpoint = Endpoint::of(&route.path);
+        call.head.endpoint = Endpoint::of_call(&call.head.method, &route.path);
         Ok(route)
     }
 

@@ -4,8 +4,10 @@
 //! committed by the only thread that writes (`writer`). Readers have connections of their own.
 
 mod backup;
+mod facets;
 mod filter;
 mod fulltext;
+mod histogram;
 mod lanes;
 mod lock;
 mod open;
@@ -14,15 +16,23 @@ mod queue;
 mod reader;
 mod reserve;
 mod retention;
+mod rollup;
+#[cfg(test)]
+mod rollup_tests;
 mod row;
 mod schema;
+mod series;
+mod sessions;
 mod stats;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use facets::{Count, Facet, Facets};
 pub use lanes::{Exception, LaneChange, LaneRow, Progress, Room, Taken};
 pub use pack::{Packed, pack, unpack};
+pub use series::{Line, PromptRow, Question, Series, Totals, VersionRow};
+pub use sessions::Turns;
 
 use crate::model::{Body, ChunkLog, Record, Timestamp};
 use bytes::Bytes;
@@ -44,6 +54,8 @@ pub struct Entry {
     pub record: Record,
     /// Raw bodies, already redacted; `None` when content is not kept.
     pub bodies: Option<Bodies>,
+    /// The first words of the answer, redacted, for lists.
+    pub answer: Option<String>,
 }
 
 /// The raw capture of one call.

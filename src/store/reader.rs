@@ -327,7 +327,7 @@ fn read_bodies(row: &Row<'_>, notes: &mut Vec<String>) -> rusqlite::Result<Bodie
 
 /// What a list row is made from: the document, and columns that stand in where it is damaged.
 const ROW: &str = "calls.seq, docs.doc, docs.crc, id, started_at, ended_at, endpoint, method, path, \
-    upstream, provider, model, model_requested, stream, outcome, status, latency_ms, overhead_ms";
+    upstream, provider, model, model_requested, stream, outcome, status, latency_ms, overhead_ms, answer";
 
 fn rows(
     conn: &Connection,
@@ -349,7 +349,11 @@ fn rows(
     let mut found = statement.query(params_from_iter(params))?;
     let mut rows = Vec::new();
     while let Some(row) = found.next()? {
-        rows.push((row.get(0)?, list_row(record_json(row)?)));
+        let mut item = list_row(record_json(row)?);
+        if let Some(fields) = item.as_object_mut() {
+            fields.insert("answer".to_owned(), row.get::<_, Option<String>>(18)?.into());
+        }
+        rows.push((row.get(0)?, item));
     }
     Ok(rows)
 }
@@ -415,16 +419,16 @@ fn list_row(mut record: Value) -> Value {
 const MAX_QUERY: usize = 512;
 
 /// The secret of this store that tells its own cursors from forged ones.
-fn salt(conn: &Connection) -> rusqlite::Result<String> {
+pub(super) fn salt(conn: &Connection) -> rusqlite::Result<String> {
     conn.prepare_cached("SELECT value FROM meta WHERE key = 'salt'")?
         .query_row([], |row| row.get(0))
 }
 
-fn cursor(seq: i64, salt: &str) -> String {
+pub(super) fn cursor(seq: i64, salt: &str) -> String {
     format!("{seq:x}-{:08x}", pack::crc(format!("{salt}{seq}").as_bytes()))
 }
 
-fn open_cursor(text: &str, salt: &str) -> Result<i64, StoreError> {
+pub(super) fn open_cursor(text: &str, salt: &str) -> Result<i64, StoreError> {
     text.split_once('-')
         .and_then(|(seq, _)| i64::from_str_radix(seq, 16).ok())
         .filter(|seq| cursor(*seq, salt) == text)

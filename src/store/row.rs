@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 /// Documents larger than this are packed; smaller ones stay text, open to `json_extract`.
 const MAX_TEXT: usize = 8 << 10;
-/// Characters of the question kept beside the columns.
+/// Characters of question and answer kept beside the columns.
 const PREVIEW: usize = 200;
 /// What a row costs beside its strings and bodies.
 const OVERHEAD: usize = 2 << 10;
@@ -44,6 +44,7 @@ const COLUMNS: &[Column] = &[
     ("ttft_ms", |r| real(r.timing.ttft_ms).into()),
     ("overhead_ms", |r| real(Some(r.timing.overhead_ms)).unwrap_or(0.0).into()),
     ("chunks", |r| int(r.timing.chunks).into()),
+    ("tokens_per_second", |r| real(r.timing.output_tokens_per_second).into()),
     ("usage_source", |r| name(&r.usage.source).into()),
     ("input_tokens", |r| r.usage.input.map(int).into()),
     ("output_tokens", |r| r.usage.output.map(int).into()),
@@ -55,6 +56,7 @@ const COLUMNS: &[Column] = &[
     ("prompt", |r| r.tags.prompt.clone().into()),
     ("prompt_version", |r| r.tags.prompt_version.clone().into()),
     ("session", |r| r.tags.session.clone().into()),
+    ("session_name", |r| r.tags.session_name.clone().into()),
     ("environment", |r| r.tags.environment.clone().into()),
     ("customer", |r| r.tags.customer.clone().into()),
     ("user", |r| r.tags.user.clone().into()),
@@ -67,15 +69,17 @@ const COLUMNS: &[Column] = &[
     ("trace_id", |r| r.trace.trace_id.clone().into()),
     ("request_bytes", |r| int(r.bytes.request).into()),
     ("response_bytes", |r| int(r.bytes.response).into()),
-    ("preview", |r| {
-        r.tags.user_query.as_ref().map(|q| q.chars().take(PREVIEW).collect::<String>()).into()
-    }),
+    ("preview", |r| r.tags.user_query.as_deref().map(first_words).into()),
 ];
 
 static INSERT: LazyLock<String> = LazyLock::new(|| {
     let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
     let marks = vec!["?"; names.len()];
-    format!("INSERT INTO calls ({}, has_bodies) VALUES ({}, ?)", names.join(", "), marks.join(", "))
+    format!(
+        "INSERT INTO calls ({}, answer, has_bodies) VALUES ({}, ?, ?)",
+        names.join(", "),
+        marks.join(", ")
+    )
 });
 
 /// A finished call, ready to be bound.
@@ -113,7 +117,7 @@ struct PackedBodies {
 impl Row {
     /// Columns, document and packed bodies of a finished call.
     pub(super) fn of(entry: Entry) -> Self {
-        let Entry { mut record, bodies } = entry;
+        let Entry { mut record, bodies, answer } = entry;
         strip(&mut record);
         let bodies = bodies.map(|mut raw| PackedBodies {
             request: pack(&std::mem::take(&mut raw.request.kept)),
@@ -122,6 +126,7 @@ impl Row {
             raw,
         });
         let mut columns: Vec<Value> = COLUMNS.iter().map(|(_, of)| of(&record)).collect();
+        columns.push(answer.as_deref().map(first_words).into());
         columns.push(bodies.is_some().into());
         Self { id: record.id, columns, doc: Doc::of(&record), bodies }
     }
@@ -302,6 +307,10 @@ pub(super) fn dollars(pico: i128) -> String {
         (pico.unsigned_abs() / 1_000_000_000_000, pico.unsigned_abs() % 1_000_000_000_000);
     let text = format!("{sign}{whole}.{fraction:012}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn first_words(text: &str) -> String {
+    text.chars().take(PREVIEW).collect()
 }
 
 fn int(number: u64) -> i64 {

@@ -5,9 +5,10 @@ use crate::{model::Timestamp, query::Query};
 use rusqlite::{Row, params_from_iter};
 use std::collections::HashMap;
 
-/// Endpoints whose calls cost money: without usage their cost is unknown, not zero.
-const PAID: &str = "'chat.completions', 'completions', 'embeddings', 'responses', 'assistants.run', \
-    'assistants.message', 'images.generations', 'images.edits', 'images.variations', \
+/// Endpoints whose calls cost money: without usage their cost is unknown, not zero. (What a run cost
+/// stands with its messages.)
+const PAID: &str = "'chat.completions', 'completions', 'embeddings', 'responses', 'assistants.message', \
+    'images.generations', 'images.edits', 'images.variations', \
     'audio.transcriptions', 'audio.translations', 'audio.speech', 'realtime'";
 
 impl Reader {
