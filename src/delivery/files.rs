@@ -172,7 +172,8 @@ fn compress_left_over(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with("calls-") && name.ends_with(".jsonl") {
+        let is_plain = path.extension().is_some_and(|extension| extension == "jsonl");
+        if name.starts_with("calls-") && is_plain {
             compress(&path)?;
         }
     }

@@ -4,6 +4,8 @@
 
 mod answer;
 mod backoff;
+#[cfg(test)]
+mod bench_tests;
 mod board;
 mod control;
 mod files;
@@ -15,6 +17,7 @@ mod probe;
 mod settle;
 mod shorten;
 mod status;
+mod supply;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -128,7 +131,7 @@ impl Delivery {
                     if let Some(changed) = changed {
                         changed.stop().await;
                     }
-                    next.insert(plan.id.clone(), self.start(plan).await);
+                    next.insert(plan.id.clone(), self.start(plan));
                 }
             }
         }
@@ -152,7 +155,7 @@ impl Delivery {
         }
     }
 
-    async fn start(&self, plan: Arc<Plan>) -> Running {
+    fn start(&self, plan: Arc<Plan>) -> Running {
         let board = Arc::new(Board::default());
         let mut running =
             Running { plan: Arc::clone(&plan), board: Arc::clone(&board), lane: None };

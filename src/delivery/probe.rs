@@ -118,10 +118,10 @@ fn sample() -> Record {
     record.started_at = Timestamp::now();
     record.ended_at = record.started_at.plus_us(1_000);
     record.endpoint = Endpoint::from("chat.completions");
-    record.method = "POST".to_owned();
-    record.path = "/v1/chat/completions".to_owned();
-    record.upstream = "calltap".to_owned();
-    record.provider = "openai".to_owned();
+    record.method = "POST".into();
+    record.path = "/v1/chat/completions".into();
+    record.upstream = "calltap".into();
+    record.provider = "openai".into();
     record.model.requested = Some("calltap-test".to_owned());
     record.model.served = Some("calltap-test".to_owned());
     record.outcome = Outcome::Completed;

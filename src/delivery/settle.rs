@@ -12,11 +12,11 @@ use tokio::time::Instant;
 const TRIES: u32 = 3;
 
 impl Lane {
-    pub(super) fn settle(&mut self, job: Job, sent: Instant, judged: Judged) {
+    pub(super) fn settle(&mut self, job: Job, sent: Instant, judged: &Judged) {
         match &judged.verdict {
             Verdict::Delivered => self.delivered(&job),
-            Verdict::Retry => self.retry(job, sent, &judged),
-            Verdict::Pause => self.stand_still(job, &judged),
+            Verdict::Retry => self.retry(job, sent, judged),
+            Verdict::Pause => self.stand_still(job, judged),
             Verdict::Split if job.parcel.seqs.len() == 1 && !job.parcel.shortened => {
                 self.lives();
                 self.count("shortened", 1);
@@ -33,7 +33,7 @@ impl Lane {
                 self.lives();
                 self.dead(&job, &judged.reason);
             }
-            Verdict::Partly(refused) => self.partly(job, &judged, refused),
+            Verdict::Partly(refused) => self.partly(&job, judged, refused),
         }
     }
 
@@ -80,12 +80,12 @@ impl Lane {
     }
 
     /// Those refused are sent once more, each alone; alone already, it is dead.
-    fn partly(&mut self, job: Job, judged: &Judged, refused: &[(usize, String)]) {
+    fn partly(&mut self, job: &Job, judged: &Judged, refused: &[(usize, String)]) {
         if job.parcel.seqs.len() == 1 && !refused.is_empty() {
             self.lives();
             let reason =
                 refused.iter().map(|(_, reason)| reason.as_str()).find(|text| !text.is_empty());
-            return self.dead(&job, reason.unwrap_or(&judged.reason));
+            return self.dead(job, reason.unwrap_or(&judged.reason));
         }
         self.lives();
         let is_refused = |at: usize| refused.iter().any(|(place, _)| *place == at);
@@ -117,9 +117,9 @@ impl Lane {
         let others = self.delivered > job.before;
         if let Origin::Alone(tried) = job.origin {
             if others {
-                self.gate.wait(now, judged.retry_after)
+                self.gate.wait(now, judged.retry_after);
             } else {
-                self.gate.failed(sent, now, judged.retry_after)
+                self.gate.failed(sent, now, judged.retry_after);
             }
             return self.set_aside(&job, tried + 1, judged);
         }

@@ -34,7 +34,9 @@ fn cut(value: &mut Value, depth: usize) {
         Value::Array(items) => {
             let over = items.len().saturating_sub(ITEMS_MAX);
             items.drain(..over);
-            items.iter_mut().for_each(|item| cut(item, depth + 1));
+            for item in items {
+                cut(item, depth + 1);
+            }
         }
         Value::Object(members) => members.values_mut().for_each(|member| cut(member, depth + 1)),
         _ => {}

@@ -19,7 +19,7 @@ use std::{
 };
 
 /// How long anything may take that must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How a sink is.
 pub const WELL: usize = 0;
