@@ -2,10 +2,12 @@
 
 use crate::{
     api,
-    config::Config,
+    assistants::Assistants,
+    config::{Config, Setting, without_userinfo},
     delivery::{self, Delivery},
     interpret::search_text,
     metrics::Metrics,
+    model::Timestamp,
     pricing::PriceBook,
     proxy::{Budget, Fingerprints, Proxy, ProxyError, Settings, Shared, Spiller},
     recorder::{Recorder, Running},
@@ -17,14 +19,16 @@ use arc_swap::ArcSwap;
 use axum::body::Body;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 use tokio::{
     net::TcpListener,
@@ -35,6 +39,9 @@ use tower::ServiceExt;
 
 /// Calls that may be running or waiting for the recorder at once.
 const CALLS_MAX: usize = 65_536;
+/// Longest wait for lanes to stop, and after a second signal.
+const LANES_STOP: Duration = Duration::from_secs(6);
+const LANES_HURRIED: Duration = Duration::from_millis(200);
 /// What `serve` starts with.
 pub struct Setup {
     /// The configuration.
@@ -109,8 +116,8 @@ pub async fn run(setup: Setup, on_ready: impl FnOnce(&Ready)) -> Result<(), AppE
     app.delivery.reload(plans(&config).map_err(AppError::Config)?).await;
     tokio::spawn(app.delivery.clone().survey());
     on_ready(&app.ready(&listener, admin.as_ref())?);
-    app.serve(&setup, listener, admin).await;
-    app.delivery.stop().await;
+    let hurried = app.serve(&setup, listener, admin).await;
+    app.delivery.stop(if hurried { LANES_HURRIED } else { LANES_STOP }).await;
     tokio::task::spawn_blocking(move || app.stop()).await.ok();
     Ok(())
 }
@@ -147,6 +154,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             journal: config.store.journal_start,
             running: Arc::clone(&running),
+            assistants: Mutex::new(Assistants::load(store.threads()?)),
             unrecorded: Arc::clone(&unrecorded),
             stopping: Arc::clone(&stopping),
         };
@@ -205,7 +213,13 @@ impl App {
 }
 
 impl App {
-    async fn serve(&self, setup: &Setup, listener: TcpListener, admin: Option<TcpListener>) {
+    /// True when a second signal asked for an end at once.
+    async fn serve(
+        &self,
+        setup: &Setup,
+        listener: TcpListener,
+        admin: Option<TcpListener>,
+    ) -> bool {
         let config = self.config.load_full();
         let limits = Limits {
             header_timeout: config.server.header_timeout.0,
@@ -215,7 +229,10 @@ impl App {
         let (stop, stopped) = watch::channel(Stop::No);
         let router = match self.router(&listener, admin.as_ref()) {
             Ok(router) => router,
-            Err(error) => return tracing::error!(%error, "the store cannot be read"),
+            Err(error) => {
+                tracing::error!(%error, "the store cannot be read");
+                return false;
+            }
         };
         let on_cut = || self.shared.stopping.store(true, Ordering::Relaxed);
         let main = server::serve(
@@ -246,6 +263,7 @@ impl App {
             () = serving => {}
             () = self.follow_signals(setup, &stop) => {}
         }
+        *stop.borrow() == Stop::Now
     }
 
     /// Calls, and with `router` also dashboard, API and operations.
@@ -280,6 +298,8 @@ impl App {
         tracing::debug!(listen = %ready.listen, admin = %ready.admin, "listening");
         let (config, running) = (Arc::clone(&self.config), Arc::clone(&self.running));
         let (store, draining) = (self.store.clone(), Arc::clone(&self.draining));
+        let (proxy, in_force) = (Arc::clone(&self.proxy), Arc::clone(&self.config));
+        let started_at = Timestamp::now();
         Ok(api::router(api::Context {
             reader: self.store.reader()?,
             committed: self.store.committed(),
@@ -289,6 +309,7 @@ impl App {
             metrics: Arc::clone(&self.shared.metrics),
             settings: Arc::new(move || doors(&config.load())),
             version: env!("CARGO_PKG_VERSION"),
+            effective: Arc::new(move || effective(&in_force.load(), &proxy, &ready, started_at)),
         }))
     }
 
@@ -385,6 +406,36 @@ fn doors(config: &Config) -> api::Doors {
         loopback: listen.ip().is_loopback(),
         allowed_origins: config.server.allowed_origins.clone(),
     }
+}
+
+/// The configuration in force; secrets are masked.
+fn effective(config: &Config, proxy: &Proxy, ready: &Ready, started_at: Timestamp) -> Value {
+    let values: Vec<Value> = config
+        .effective()
+        .into_iter()
+        // Hashes of keys are nobody's business either.
+        .filter(|setting| setting.key() != "auth.keys")
+        .map(|setting| {
+            let key = setting.key();
+            let Setting { value, origin, restart, .. } = setting;
+            json!({ "key": key, "value": value, "origin": origin, "restart": restart })
+        })
+        .collect();
+    let settings = proxy.settings();
+    let default = &settings.upstreams.default().name;
+    let upstreams: Vec<Value> = settings
+        .upstreams
+        .names()
+        .filter_map(|name| settings.upstreams.named(name))
+        .map(|upstream| {
+            json!({ "name": upstream.name, "base_url": without_userinfo(&upstream.base_url), "provider": upstream.provider,
+                "default": upstream.name == *default,
+                "builtin": !config.upstreams.contains_key(&*upstream.name) })
+        })
+        .collect();
+    json!({ "version": env!("CARGO_PKG_VERSION"), "started_at": started_at,
+        "listen": ready.listen.to_string(), "admin": ready.admin.to_string(),
+        "values": values, "upstreams": upstreams })
 }
 
 fn readiness(store: &Store, draining: &AtomicBool) -> api::Readiness {

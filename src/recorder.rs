@@ -4,14 +4,15 @@
 //! it panics.
 
 use crate::{
+    assistants::{Assistants, Derived, Found, Seen},
     codec, content,
-    interpret::{Interpreted, begun, interpret, started},
+    interpret::{Interpreted, begun, interpret, started, whole},
     metrics::Metrics,
-    model::{Exchange, Head, Headers, Outcome, Record, Tags},
+    model::{Exchange, Head, Headers, Outcome, Record, Tags, Timestamp},
     pricing::PriceBook,
     proxy::{Captured, Event, Spiller, Waiter},
     redact::Redactor,
-    store::{Bodies, Entry, Started, Store},
+    store::{Attached, Bodies, Entry, Started, Store},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use std::{
     collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -56,6 +57,8 @@ pub struct Recorder {
     pub journal: bool,
     /// Running calls.
     pub running: Arc<Running>,
+    /// Conversations of Assistants.
+    pub assistants: Mutex<Assistants>,
     /// Calls that found no place in the queue since the last look.
     pub unrecorded: Arc<AtomicU64>,
     /// No call begins any more: an empty queue stays empty.
@@ -100,6 +103,7 @@ impl Recorder {
                 }
             }
             self.write_journal(&mut young);
+            self.tell_overdue();
             for _ in 0..self.unrecorded.swap(0, Ordering::Relaxed) {
                 self.store.count_dropped("recorder_full");
             }
@@ -151,7 +155,51 @@ impl Recorder {
         });
         self.metrics.recorded(&entry.record);
         log(&entry.record);
-        self.append(entry, done);
+        let attached = self.follow(&exchange, &entry.record);
+        self.append(entry, attached, done);
+    }
+
+    /// What a call tells of a conversation with an assistant: records of messages, and what is to be
+    /// remembered with them.
+    fn follow(&self, exchange: &Exchange, record: &Record) -> Attached {
+        let head = &exchange.head;
+        if !head.endpoint.as_str().starts_with("assistants.") {
+            return Attached::default();
+        }
+        let found = catch_unwind(AssertUnwindSafe(|| {
+            let whole = whole(exchange, record);
+            let seen = Seen { record: &whole, keep: head.keep_content, host: head.host.as_deref() };
+            let mut assistants = self.assistants.lock().unwrap_or_else(PoisonError::into_inner);
+            assistants.observe(seen, Timestamp::now())
+        }));
+        self.attached(found.unwrap_or_default())
+    }
+
+    /// Messages that have waited too long for their run.
+    fn tell_overdue(&self) {
+        let mut assistants = self.assistants.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = assistants.due(Timestamp::now());
+        drop(assistants);
+        if !found.derived.is_empty() {
+            self.store.append_derived(self.attached(found));
+        }
+    }
+
+    fn attached(&self, found: Found) -> Attached {
+        let derived = found.derived.iter().filter_map(|derived| self.derived(derived)).collect();
+        let redactor = self.redactor.load();
+        let threads = found.threads.into_iter();
+        let threads = threads.map(|(key, state)| (key, state.map(|json| masked(&json, &redactor))));
+        Attached { derived, threads: threads.collect() }
+    }
+
+    fn derived(&self, derived: &Derived) -> Option<Entry> {
+        let read = catch_unwind(AssertUnwindSafe(|| self.read(&derived.exchange)));
+        let mut entry = read.ok()?;
+        entry.record.timing.clone_from(&derived.timing);
+        entry.record.stream = derived.stream;
+        self.metrics.spent(&entry.record);
+        Some(entry)
     }
 
     fn read(&self, exchange: &Exchange) -> Entry {
@@ -170,21 +218,24 @@ impl Recorder {
     }
 
     /// The store bounds what waits in it; what has no room there yet waits here.
-    fn append(&self, entry: Entry, done: Option<Waiter>) {
+    fn append(&self, entry: Entry, attached: Attached, done: Option<Waiter>) {
         // A strict client waits: it is told at once what becomes of its record.
         while done.is_none() && !self.store.has_room() {
             std::thread::sleep(STORE_FULL_PAUSE);
         }
-        self.store.append(entry, done);
+        self.store.append_with(entry, attached, done);
     }
 }
 
 /// The beginning of a text, masked. Masked before it is cut short, so that no secret is cut out of shape.
 fn masked_start(text: &str, redactor: &Redactor) -> String {
-    let start = text.get(..text.floor_char_boundary(ANSWER_BYTES_MAX)).unwrap_or_default();
-    match redactor.redact(start.as_bytes()) {
+    masked(text.get(..text.floor_char_boundary(ANSWER_BYTES_MAX)).unwrap_or_default(), redactor)
+}
+
+fn masked(text: &str, redactor: &Redactor) -> String {
+    match redactor.redact(text.as_bytes()) {
         Some((masked, _)) => String::from_utf8_lossy(&masked).into_owned(),
-        None => start.to_owned(),
+        None => text.to_owned(),
     }
 }
 

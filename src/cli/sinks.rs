@@ -9,7 +9,7 @@ use crate::{
     config::Config,
     delivery::{self, Op, Plan},
     model::Timestamp,
-    store::{Reader, Store, StoreError},
+    store::{Reader, Store},
 };
 use serde_json::{Value, json};
 use std::{
@@ -154,6 +154,9 @@ fn ask(
     order: Option<&Value>,
 ) -> Result<Option<Value>, Stop> {
     let config = common.load(Vec::new())?.config;
+    if server.url.is_none() && !Store::is_served(&common.data_dir(&config)?) {
+        return Ok(None);
+    }
     let url = format!("{}{path}", common.server_url(server.url.as_deref())?);
     let client = super::http_client()?;
     let mut request = match order {
@@ -174,22 +177,12 @@ fn ask(
             let said = body.pointer("/error/message").and_then(Value::as_str).unwrap_or_default();
             Err(Stop::new(Exit::Failed, format!("{status}: {}", out::safe(said, false))))
         }
-        Err(error) if error.is_connect() && server.url.is_none() => Ok(None),
-        Err(_) => Err(Stop::new(Exit::Unavailable, format!("nothing answers at {url}"))),
-    }
-}
-
-/// Whether a server has this store.
-fn is_served(common: &Common, config: &Config) -> Result<Option<Store>, Stop> {
-    let dir = common.data_dir(config)?;
-    if !dir.exists() {
-        let why = format!("there is no store at {}", dir.display());
-        return Err(Stop::new(Exit::Store, why));
-    }
-    match Store::open(&dir, &config.store) {
-        Ok(store) => Ok(Some(store)),
-        Err(StoreError::Locked(_)) => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(_) => {
+            let why = format!(
+                "the calltap that has the store does not answer at {url}; give its address with --url"
+            );
+            Err(Stop::new(Exit::Unavailable, why))
+        }
     }
 }
 
@@ -250,10 +243,11 @@ fn on_store(common: &Common, name: &str, verb: &str, order: &Value) -> Result<Va
     let config = common.load(Vec::new())?.config;
     let plans = plans(&config)?;
     let id = plans.iter().find(|plan| plan.name == name).map_or(name, |plan| plan.id.as_str());
-    let Some(store) = is_served(common, &config)? else {
-        let why = "another calltap has the store, and does not answer; give its address with --url";
-        return Err(Stop::new(Exit::Unavailable, why));
-    };
+    let dir = common.data_dir(&config)?;
+    if !dir.exists() {
+        return Err(Stop::new(Exit::Store, format!("there is no store at {}", dir.display())));
+    }
+    let store = Store::open(&dir, &config.store)?;
     let ids = order["ids"]
         .as_array()
         .map(|ids| ids.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>());

@@ -1,10 +1,12 @@
 //! The configuration: plain data, every key optional (SPEC §9). Loading it is `load`'s.
 
+mod effective;
 mod faults;
 mod load;
 mod sink;
 mod units;
 
+pub use effective::{Setting, without_userinfo};
 pub use faults::{Fault, Faults};
 pub use load::{FILE, Loaded, Sources, load};
 pub use sink::{Environment, Files, Sink, SinkTable, Start};
@@ -39,6 +41,9 @@ pub struct Config {
     pub pricing: Pricing,
     /// calltap's own log.
     pub log: Log,
+    /// Where each key that is no default was set: `calltap.toml:3`, a variable's name, `flag`.
+    #[serde(skip)]
+    pub origins: BTreeMap<String, String>,
 }
 
 /// `[server]`

@@ -9,6 +9,8 @@ use std::{error::Error, time::Duration};
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
+/// Values shorter than this are no keys.
+const SECRET_MIN: usize = 8;
 /// Idle connections are closed before the sink does it.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -77,7 +79,23 @@ pub async fn send(client: &Client, base_url: &str, request: &Request) -> Result<
         let room = ANSWER_BYTES_MAX - answer.body.len();
         answer.body.extend_from_slice(piece.get(..room).unwrap_or(&piece));
     }
+    answer.body = without_secrets(answer.body, request);
     Ok(answer)
+}
+
+/// Some services repeat the key that they refuse: it must not become the reason that is kept.
+fn without_secrets(body: Vec<u8>, request: &Request) -> Vec<u8> {
+    let secrets = request.headers.iter().map(|(_, value)| value.expose());
+    let secrets = secrets.map(|value| value.strip_prefix("Bearer ").unwrap_or(value));
+    let found: Vec<&str> = secrets
+        .filter(|secret| secret.len() >= SECRET_MIN && !secret.contains('/'))
+        .filter(|secret| memchr::memmem::find(&body, secret.as_bytes()).is_some())
+        .collect();
+    if found.is_empty() {
+        return body;
+    }
+    let text = String::from_utf8_lossy(&body).into_owned();
+    found.into_iter().fold(text, |text, secret| text.replace(secret, "•••")).into_bytes()
 }
 
 /// The last cause says most; URLs are left out, they may hold secrets.

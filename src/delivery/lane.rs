@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// How long stopping waits for answers, and then for the last commit.
-const LAST_ANSWERS: Duration = Duration::from_secs(5);
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
 /// Pause after the store took no change.
 pub(super) const STORE_PAUSE: Duration = Duration::from_secs(1);
 

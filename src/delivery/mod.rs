@@ -280,13 +280,19 @@ impl Delivery {
         Some(test(&plan).await)
     }
 
-    /// Stops all lanes. Answers that are near are still counted.
-    pub async fn stop(&self) {
+    /// Stops all lanes. Answers that come within `patience` are still counted; what is in flight then
+    /// is sent again by the next start.
+    pub async fn stop(&self, patience: Duration) {
         self.inner.stop.cancel();
-        let _one = self.inner.reloading.lock().await;
-        let sinks = std::mem::take(&mut *self.inner.sinks.write().await);
-        for sink in sinks.into_values() {
-            sink.stop().await;
+        let stopping = async {
+            let _one = self.inner.reloading.lock().await;
+            let sinks = std::mem::take(&mut *self.inner.sinks.write().await);
+            for sink in sinks.into_values() {
+                sink.stop().await;
+            }
+        };
+        if tokio::time::timeout(patience, stopping).await.is_err() {
+            tracing::warn!("lanes were cut off; what was in flight is sent again");
         }
     }
 }
@@ -315,11 +321,15 @@ async fn open(parts: Parts, stop: &CancellationToken) -> Result<Option<Lane>, St
     };
     let gone = |error: tokio::task::JoinError| StoreError::Invalid(error.to_string());
     let first = tokio::task::spawn_blocking(begin).await.map_err(gone)??;
-    let change = LaneChange::Open { first };
-    let opened = parts.store.change_lane(&parts.plan.id, change);
-    tokio::select! {
-        () = stop.cancelled() => return Ok(None),
-        opened = opened => if opened.is_err() { return Ok(None) },
+    loop {
+        let change = LaneChange::Open { first };
+        let opened = parts.store.change_lane(&parts.plan.id, change);
+        tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            opened = opened => if opened.is_ok() { break },
+        }
+        // The store took no change just now.
+        tokio::time::sleep(lane::STORE_PAUSE).await;
     }
     tokio::task::spawn_blocking(move || Lane::new(parts).map(Some)).await.map_err(gone)?
 }

@@ -45,6 +45,14 @@ impl Work {
             Self::Lane(change, _) => lane_size(&change.1),
         }
     }
+
+    /// How many records are lost with it.
+    pub(super) fn records(&self) -> u64 {
+        match self {
+            Self::Call(row, _) => row.records(),
+            Self::Started(_) | Self::Lane(..) => 0,
+        }
+    }
 }
 
 fn lane_size(change: &LaneChange) -> usize {
@@ -109,9 +117,9 @@ impl Shared {
         let mut state = self.lock();
         let full = state.bytes + state.writing_bytes + size > MAX_BYTES;
         if full || state.closing {
-            let is_call = matches!(work, Work::Call(..));
-            if is_call {
-                *state.dropped.entry(DROPPED.to_owned()).or_default() += 1;
+            let records = work.records();
+            if records > 0 {
+                *state.dropped.entry(DROPPED.to_owned()).or_default() += records;
                 state.dropped_unsaved = true;
             }
             drop(state);

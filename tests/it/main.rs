@@ -12,6 +12,7 @@ mod harness;
 
 mod abort;
 mod api;
+mod assistants;
 mod cli;
 mod delivery;
 mod disk;
