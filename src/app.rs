@@ -132,7 +132,8 @@ impl App {
     fn build(setup: &Setup) -> Result<Self, AppError> {
         let config = setup.config.clone();
         let settings = Settings::new(&config).map_err(AppError::Config)?;
-        let book = PriceBook::load(config.pricing.dir.as_deref()).map_err(AppError::Config)?;
+        let book = PriceBook::load(config.pricing.dir.as_deref(), Some(&setup.data_dir))
+            .map_err(AppError::Config)?;
         let redactor = Redactor::new(&config.capture.redact).map_err(AppError::Config)?;
         let store = Store::open(&setup.data_dir, &config.store)?;
         store.set_text_extractor(search_text);
@@ -343,7 +344,7 @@ impl App {
     fn reload(&self, setup: &Setup) {
         let loaded = (setup.reload)().and_then(|config| {
             let settings = Settings::new(&config)?;
-            let book = PriceBook::load(config.pricing.dir.as_deref())?;
+            let book = PriceBook::load(config.pricing.dir.as_deref(), Some(&setup.data_dir))?;
             let redactor = Redactor::new(&config.capture.redact)?;
             let plans = plans(&config)?;
             Ok((config, settings, book, redactor, plans))

@@ -1,6 +1,11 @@
 //! One request to a sink: sent whole, answered within its time, read up to a limit.
 
-use crate::{config::Sink as Options, proxy::tls_config, sink::Request};
+use crate::{
+    config::Sink as Options,
+    model::Timestamp,
+    proxy::tls_config,
+    sink::{Request, Sink},
+};
 use bytes::Bytes;
 use reqwest::{Client, redirect::Policy};
 use std::{error::Error, time::Duration};
@@ -55,10 +60,16 @@ pub fn client(options: &Options) -> Result<Client, String> {
 ///
 /// # Errors
 /// Connection, TLS, name or timeout trouble, or an answer that broke off.
-pub async fn send(client: &Client, base_url: &str, request: &Request) -> Result<Answer, String> {
+pub async fn send(
+    client: &Client,
+    base_url: &str,
+    sink: &dyn Sink,
+    request: &Request,
+) -> Result<Answer, String> {
     let url = format!("{base_url}{}", request.path);
     let mut sending = client.request(request.method.clone(), url).body(request.body.clone());
-    for (name, value) in &request.headers {
+    let signed = sink.sign(request, Timestamp::now());
+    for (name, value) in request.headers.iter().chain(&signed) {
         let mut value = reqwest::header::HeaderValue::from_str(value.expose())
             .map_err(|_| format!("the value of the header {name} cannot be sent"))?;
         value.set_sensitive(true);

@@ -304,7 +304,7 @@ impl Lane {
         self.flying.spawn(async move {
             let judged = match (&plan.destination, &job.parcel.load) {
                 (Destination::Http { sink, base_url, client }, Load::Request(request)) => {
-                    match http::send(client, base_url, request).await {
+                    match http::send(client, base_url, &**sink, request).await {
                         Ok(answer) => judge(&**sink, &job.parcel.ids, &answer, Timestamp::now()),
                         Err(why) => unanswered(why),
                     }

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     interpret::begun,
     model::{Endpoint, Head, Outcome, Record, Timestamp, UsageSource},
-    sink::{Request, Verdict},
+    sink::{Request, Sink, Verdict},
 };
 use serde::Serialize;
 use serde_json::json;
@@ -39,7 +39,7 @@ pub async fn test(plan: &Plan) -> Report {
         return Report { ok: false, message: "the kind takes no such event".to_owned(), id };
     }
     for request in &requests {
-        let judged = match http::send(client, base_url, request).await {
+        let judged = match http::send(client, base_url, &**sink, request).await {
             Ok(answer) => judge(&**sink, &[records[0].id], &answer, Timestamp::now()),
             Err(why) => unanswered(why),
         };
@@ -56,8 +56,8 @@ pub async fn probe(plan: &Plan) -> Report {
         return folder(plan);
     };
     let report = |ok, message: String| Report { ok, message, id: None };
-    let Some(request) = sink.probe() else { return reach(base_url, client).await };
-    match http::send(client, base_url, &request).await {
+    let Some(request) = sink.probe() else { return reach(base_url, client, &**sink).await };
+    match http::send(client, base_url, &**sink, &request).await {
         Err(why) => report(false, why),
         Ok(answer) => {
             let judged = judge(&**sink, &[], &answer, Timestamp::now());
@@ -72,7 +72,7 @@ pub async fn probe(plan: &Plan) -> Report {
     }
 }
 
-async fn reach(base_url: &str, client: &reqwest::Client) -> Report {
+async fn reach(base_url: &str, client: &reqwest::Client, sink: &dyn Sink) -> Report {
     let request = Request {
         method: ::http::Method::GET,
         path: "/".to_owned(),
@@ -80,7 +80,7 @@ async fn reach(base_url: &str, client: &reqwest::Client) -> Report {
         body: bytes::Bytes::new(),
         records: Vec::new(),
     };
-    match http::send(client, base_url, &request).await {
+    match http::send(client, base_url, sink, &request).await {
         Ok(Answer { status, .. }) => Report {
             ok: true,
             message: format!(

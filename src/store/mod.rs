@@ -27,6 +27,7 @@ mod sessions;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod unpriced;
 mod writer;
 
 pub use facets::{Count, Facet, Facets};
@@ -34,6 +35,7 @@ pub use lanes::{Exception, LaneChange, LaneRow, Progress, Room, Taken};
 pub use pack::{Packed, pack, unpack};
 pub use series::{Line, PromptRow, Question, Series, Totals, VersionRow};
 pub use sessions::Turns;
+pub use unpriced::UnpricedModel;
 
 use crate::model::{Body, ChunkLog, Record, Timestamp};
 use bytes::Bytes;

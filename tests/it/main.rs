@@ -25,6 +25,7 @@ mod http2;
 mod keys;
 mod memory;
 mod pool;
+mod prices;
 mod records;
 mod secrets;
 mod stream;
