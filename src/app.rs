@@ -155,7 +155,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             journal: config.store.journal_start,
             running: Arc::clone(&running),
-            assistants: Mutex::new(Assistants::load(store.threads()?)),
+            assistants: Mutex::new(remembered(&store)),
             unrecorded: Arc::clone(&unrecorded),
             stopping: Arc::clone(&stopping),
         };
@@ -407,6 +407,15 @@ fn doors(config: &Config) -> api::Doors {
         loopback: listen.ip().is_loopback(),
         allowed_origins: config.server.allowed_origins.clone(),
     }
+}
+
+/// Conversations of earlier lives. Without them calls still pass; only what waited is forgotten.
+fn remembered(store: &Store) -> Assistants {
+    let threads = store.threads().unwrap_or_else(|error| {
+        tracing::warn!(%error, "what was remembered of threads cannot be read");
+        Vec::new()
+    });
+    Assistants::load(threads)
 }
 
 /// The configuration in force; secrets are masked.

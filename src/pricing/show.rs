@@ -73,7 +73,8 @@ impl PriceBook {
             Some(own) => own.iter().collect(),
             None => embedded::all().collect(),
         };
-        let mut notes = Vec::new();
+        let models: usize = files.iter().map(|file| file.models.len()).sum();
+        let mut notes = vec![format!("{} price files, {models} models", files.len())];
         for file in files {
             notes.push(format!(
                 "{}: {} models, {} other names",

@@ -12,6 +12,7 @@ mod honeyhive;
 mod humanloop;
 mod json;
 mod keywordsai;
+mod otlp;
 mod own;
 #[cfg(test)]
 mod schema_tests;
@@ -50,6 +51,7 @@ pub static KINDS: &[Kind] = &[
     keywordsai::KEYWORDSAI,
     keywordsai::RESPAN,
     webhook::KIND,
+    otlp::KIND,
 ];
 
 /// What the configuration says of one sink, less what every sink has (`base_url`, `only`, …).

@@ -62,6 +62,17 @@ impl<'a> Own<'a> {
         }
     }
 
+    /// A table of texts.
+    pub(super) fn texts(&mut self, key: &'static str) -> Result<Vec<(String, String)>, Problem> {
+        let wrong = || problem(key, "must be a table of texts");
+        let Some(value) = self.value(key) else { return Ok(Vec::new()) };
+        let table = value.as_table().ok_or_else(wrong)?;
+        let pair = |(name, value): (&String, &Value)| {
+            Ok((name.clone(), value.as_str().ok_or_else(wrong)?.to_owned()))
+        };
+        table.iter().map(pair).collect()
+    }
+
     /// The vendor's key: `api_key`, else a variable of the vendor's own clients.
     pub(super) fn api_key(&self, kind: &Kind) -> Result<Secret, Problem> {
         let from_environment = || Secret::new(&variable(self.settings, kind.key_variables)?);

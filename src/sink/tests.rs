@@ -48,6 +48,11 @@ const FLAVOURS: &[(&str, &str, &[&str])] = &[
     ("keywordsai", "", &["keywordsai-request-logs-create"]),
     ("keywordsai", "flavour = 'batch'", &["keywordsai-request-logs-batch-create"]),
     ("respan", "", &["keywordsai-request-logs-create"]),
+    ("otlp", "", &[]),
+    ("otlp", "profile = 'genai-1.36'\nmessages = 'on'", &[]),
+    ("otlp", "profile = 'genai-1.41'\nmessages = 'on'", &[]),
+    ("otlp", "profile = 'genai-latest'\nmessages = 'redacted'", &[]),
+    ("otlp", "profile = 'openinference'\nmessages = 'on'", &[]),
 ];
 
 #[test]
@@ -88,10 +93,9 @@ fn payloads() {
                 ));
             }
         }
-        insta::assert_snapshot!(
-            format!("{name} {own}").replace(" flavour = ", "-").replace('\'', "").trim(),
-            text
-        );
+        let choices = own.split('\'').skip(1).step_by(2);
+        let title: Vec<&str> = std::iter::once(*name).chain(choices).collect();
+        insta::assert_snapshot!(title.join("-"), text);
     }
 }
 
