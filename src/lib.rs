@@ -10,6 +10,7 @@ pub mod config;
 pub mod content;
 pub mod delivery;
 pub mod interpret;
+pub mod lineage;
 pub mod metrics;
 pub mod model;
 pub mod pricing;

@@ -230,6 +230,14 @@ impl Store {
         self.inner.pool.read(|conn| Ok(attached::threads(conn)?))
     }
 
+    /// The session of the latest call that made, or asked about, a provider's response.
+    ///
+    /// # Errors
+    /// `SQLite`'s.
+    pub fn session_of_response(&self, id: &str) -> Result<Option<String>, StoreError> {
+        self.inner.pool.read(|conn| Ok(sessions::of_response(conn, id)?))
+    }
+
     /// Whether an entry of any size would find room in the queue to the writer.
     pub fn has_room(&self) -> bool {
         self.inner.shared.has_room()

@@ -23,6 +23,7 @@ mod forward;
 mod framing;
 mod http2;
 mod keys;
+mod lineage;
 mod memory;
 mod pool;
 mod prices;

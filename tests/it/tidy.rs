@@ -22,6 +22,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("telemetry", 2),
     ("store", 3),
     ("interpret", 4),
+    ("lineage", 4),
     ("proxy", 4),
     ("server", 4),
     ("recorder", 5),
