@@ -20,3 +20,4 @@ pub mod sink;
 pub mod splice;
 pub mod store;
 pub mod telemetry;
+pub mod tokens;

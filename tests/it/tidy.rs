@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("metrics", 2),
     ("sink", 2),
     ("telemetry", 2),
+    ("tokens", 2),
     ("store", 3),
     ("interpret", 4),
     ("proxy", 4),
@@ -34,7 +35,7 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 
 /// These floors turn data into data: none of these words may stand there.
-const PURE: &[&str] = &["model", "content", "query", "splice", "codec", "sink"];
+const PURE: &[&str] = &["model", "content", "query", "splice", "codec", "sink", "tokens"];
 const IMPURE: &[&str] = &[
     "tokio",
     "reqwest",
