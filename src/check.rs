@@ -4,6 +4,7 @@ use crate::{
     config::{Config, Fault, Upstream},
     proxy::Upstreams,
     redact::Redactor,
+    telemetry,
 };
 use std::collections::BTreeSet;
 
@@ -16,6 +17,9 @@ pub fn check(config: &Config) -> Vec<Fault> {
     limits(config, &mut faults);
     if let Err(why) = Redactor::new(&config.capture.redact) {
         faults.push(Fault::at("capture.redact", why));
+    }
+    if let Err(why) = telemetry::filter(&config.log.level) {
+        faults.push(Fault::at("log.level", format!("`log.level`: {why}")));
     }
     for (name, sink) in &config.sinks {
         if !sink.get("type").is_some_and(toml::Value::is_str) {
@@ -91,14 +95,25 @@ fn upstreams(config: &Config, faults: &mut Vec<Fault>) {
 }
 
 fn limits(config: &Config, faults: &mut Vec<Fault>) {
-    for (path, is_zero) in [
-        ("server.max_body", config.server.max_body.0 == 0),
-        ("server.header_timeout", config.server.header_timeout.0.is_zero()),
-        ("server.max_connections", config.server.max_connections == 0),
-        ("store.max_size", config.store.max_size.0 == 0),
-    ] {
-        if is_zero {
-            faults.push(Fault::at(path, format!("`{path}` must be more than zero")));
+    let mut limits = vec![
+        ("server.max_body".to_owned(), config.server.max_body.0 == 0),
+        ("server.header_timeout".to_owned(), config.server.header_timeout.0.is_zero()),
+        ("server.max_connections".to_owned(), config.server.max_connections == 0),
+        ("capture.max_memory".to_owned(), config.capture.max_memory.0 == 0),
+        ("store.max_size".to_owned(), config.store.max_size.0 == 0),
+    ];
+    for (name, upstream) in &config.upstreams {
+        for (key, period) in [
+            ("connect_timeout", upstream.connect_timeout),
+            ("first_byte_timeout", upstream.first_byte_timeout),
+            ("idle_timeout", upstream.idle_timeout),
+        ] {
+            let is_zero = period.is_some_and(|period| period.0.is_zero());
+            limits.push((format!("upstreams.{name}.{key}"), is_zero));
         }
+    }
+    for (path, _) in limits.into_iter().filter(|(_, is_zero)| *is_zero) {
+        let message = format!("`{path}` must be more than zero");
+        faults.push(Fault::at(path, message));
     }
 }

@@ -88,6 +88,7 @@ pub fn begun(head: &Head) -> Record {
         endpoint: head.endpoint.clone(),
         method: head.method.clone(),
         path: head.path.clone(),
+        query: head.query.clone(),
         upstream: head.upstream.to_string(),
         provider: head.provider.to_string(),
         model: Model::default(),

@@ -59,6 +59,7 @@ pub struct Metrics {
     tokens: Family<Kind, Counter>,
     cost: Counter<f64, AtomicU64>,
     inflight: Gauge,
+    tasks: Gauge,
     capture_dropped: Family<Reason, Counter>,
     metadata_refused: Counter,
     unpriced: Family<Priced, Counter>,
@@ -87,6 +88,7 @@ impl Default for Metrics {
             tokens: Family::default(),
             cost: Counter::default(),
             inflight: Gauge::default(),
+            tasks: Gauge::default(),
             capture_dropped: Family::default(),
             metadata_refused: Counter::default(),
             unpriced: Family::default(),
@@ -119,6 +121,7 @@ impl Metrics {
         registry.register("tokens", "Tokens as providers count them", self.tokens.clone());
         registry.register("cost_usd", "Known cost of calls", self.cost.clone());
         registry.register("inflight_requests", "Calls that are running", self.inflight.clone());
+        registry.register("runtime_tasks", "Tasks of the async runtime", self.tasks.clone());
         let help = "Calls that were not recorded, or not in full";
         registry.register("capture_dropped", help, self.capture_dropped.clone());
         let help = "Calls with metadata that was refused";
@@ -215,6 +218,10 @@ impl Metrics {
 
     /// The `OpenMetrics` text format.
     pub fn render(&self) -> String {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let tasks = runtime.metrics().num_alive_tasks();
+            self.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
+        }
         let mut text = String::new();
         // Writing to a string cannot fail.
         encode(&mut text, &self.registry).ok();

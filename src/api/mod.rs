@@ -3,7 +3,9 @@
 mod calls;
 pub mod doors;
 mod events;
+mod insight;
 mod page;
+mod sessions;
 
 pub use doors::{Doors, foreign_origin};
 
@@ -85,6 +87,14 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/calls/{id}", get(calls::show))
         .route("/api/v1/calls/{id}/raw", get(calls::raw))
         .route("/api/v1/stats", get(calls::stats))
+        .route("/api/v1/facets", get(insight::facets))
+        .route("/api/v1/metrics", get(insight::metrics))
+        .route("/api/v1/prompts", get(insight::prompts))
+        .route("/api/v1/prompts/{prompt}", get(insight::prompt))
+        .route("/api/v1/query", get(insight::grammar))
+        .route("/api/v1/sessions", get(sessions::list))
+        .route("/api/v1/sessions/{session}", get(sessions::show))
+        .route("/api/v1/sessions/{session}/turns", get(sessions::turns))
         .route("/api/v1/events", get(events::follow))
         .route("/api/v1/store", get(calls::store))
         .route("/api/v1/openapi.json", get(openapi))
@@ -191,6 +201,24 @@ impl IntoResponse for ApiError {
             "message": self.message, "type": kind, "param": self.param, "code": self.code,
         }});
         (self.status, [("x-calltap-error", "1")], Json(body)).into_response()
+    }
+}
+
+/// The query string as `T`; what does not fit is an error in the API's own shape.
+pub(crate) struct Parameters<T>(pub(crate) T);
+
+impl<T: serde::de::DeserializeOwned, S: Sync> axum::extract::FromRequestParts<S> for Parameters<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut http::request::Parts, _: &S) -> Result<Self, ApiError> {
+        match axum::extract::Query::<T>::try_from_uri(&parts.uri) {
+            Ok(axum::extract::Query(parameters)) => Ok(Self(parameters)),
+            Err(error) => Err(ApiError::new(
+                StatusCode::BAD_REQUEST,
+                "calltap_bad_request",
+                error.body_text(),
+            )),
+        }
     }
 }
 

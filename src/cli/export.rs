@@ -5,12 +5,16 @@ use super::{
     out::{Exit, Stop},
     parse_query,
 };
-use crate::{interpret::restore, model::Record};
+use crate::{interpret::restore, model::Record, query::Query, store::Reader};
 use serde_json::Value;
 use std::{
     fs::File,
-    io::{self, BufWriter, IsTerminal, Write},
-    path::PathBuf,
+    io::{self, BufWriter, IsTerminal, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// Flags of `export`.
@@ -24,6 +28,9 @@ pub struct Arguments {
     /// File to write; standard output without it
     #[arg(long, short, env = "CALLTAP_OUTPUT", value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Go on where an interrupted export of the same query into the same file stopped
+    #[arg(long, env = "CALLTAP_RESUME", value_parser = clap::builder::FalseyValueParser::new(), requires = "output")]
+    resume: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -62,46 +69,136 @@ const COLUMNS: &[(&str, &str)] = &[
 ];
 
 /// Writes every call that matches, oldest first. A page at a time, so that no snapshot holds the
-/// store's log up.
+/// store's log up. A file appears whole or not at all; Ctrl-C leaves its part for `--resume`.
 ///
 /// # Errors
 /// When the query makes no sense, there is no store, or the file cannot be written.
 pub fn run(common: &Common, arguments: &Arguments) -> Result<Exit, Stop> {
     let query = parse_query(&arguments.query)?;
     let reader = common.reader()?;
-    // A file appears whole or not at all.
-    let part = arguments.output.as_ref().map(|path| path.with_added_extension("part"));
-    let mut target: Box<dyn Write> = match &part {
-        Some(part) => Box::new(BufWriter::new(File::create(part)?)),
-        None => Box::new(BufWriter::new(io::stdout().lock())),
+    let interrupted = interruption()?;
+    let Some(path) = &arguments.output else {
+        let mut target = BufWriter::new(io::stdout().lock());
+        head(&mut target, arguments.format)?;
+        let mut place = Place::default();
+        let whole = copy(&reader, &query, arguments.format, &mut target, &mut place, &interrupted)?;
+        return Ok(if whole { Exit::Ok } else { Exit::Partial });
     };
-    if arguments.format == Format::Csv {
-        writeln!(target, "{}", COLUMNS.map_names().join(","))?;
+    let part = path.with_added_extension("part");
+    let note = path.with_added_extension("resume");
+    let mut place = if arguments.resume { Place::read(&note) } else { Place::default() };
+    let written = (|| {
+        let file = File::options().create(true).write(true).truncate(false).open(&part)?;
+        file.set_len(place.bytes)?;
+        let mut target = BufWriter::new(file);
+        target.seek(SeekFrom::End(0))?;
+        if place.bytes == 0 {
+            head(&mut target, arguments.format)?;
+        }
+        let whole = copy(&reader, &query, arguments.format, &mut target, &mut place, &interrupted)?;
+        place.bytes = target.stream_position()?;
+        target.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        if whole {
+            std::fs::rename(&part, path)?;
+        }
+        Ok::<_, Stop>(whole)
+    })();
+    match written {
+        Ok(true) => {
+            std::fs::remove_file(note).ok();
+            out::say(&format!("\r{} calls written to {}", place.calls, path.display()));
+            Ok(Exit::Ok)
+        }
+        Ok(false) => {
+            place.write(&note)?;
+            let said = format!("\rinterrupted after {} calls; --resume goes on", place.calls);
+            Err(Stop::new(Exit::Partial, said))
+        }
+        Err(stop) => {
+            std::fs::remove_file(part).ok();
+            std::fs::remove_file(note).ok();
+            Err(stop)
+        }
     }
-    let (mut seq, mut count) = (0, 0_u64);
+}
+
+/// How far an export has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    /// The last `seq` looked at.
+    seq: i64,
+    /// Bytes of the file so far.
+    bytes: u64,
+    /// Calls written so far.
+    calls: u64,
+}
+
+impl Place {
+    /// What `write` noted; the beginning where there is nothing to go on from.
+    fn read(note: &Path) -> Self {
+        let numbers = std::fs::read_to_string(note).unwrap_or_default();
+        let mut numbers = numbers.split_whitespace().map(str::parse::<u64>);
+        let mut next = || numbers.next()?.ok();
+        let place = (|| {
+            let seq = i64::try_from(next()?).ok()?;
+            Some(Self { seq, bytes: next()?, calls: next()? })
+        })();
+        place.unwrap_or_default()
+    }
+
+    fn write(self, note: &Path) -> io::Result<()> {
+        std::fs::write(note, format!("{} {} {}\n", self.seq, self.bytes, self.calls))
+    }
+}
+
+/// Set once somebody asks for an end.
+fn interruption() -> Result<Arc<AtomicBool>, Stop> {
+    let asked = Arc::new(AtomicBool::new(false));
+    let (seen, runtime) = (Arc::clone(&asked), super::runtime()?);
+    std::thread::spawn(move || {
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            seen.store(true, Ordering::Relaxed);
+        }
+    });
+    Ok(asked)
+}
+
+fn head(target: &mut impl Write, format: Format) -> io::Result<()> {
+    match format {
+        Format::Jsonl => Ok(()),
+        Format::Csv => writeln!(target, "{}", COLUMNS.map_names().join(",")),
+    }
+}
+
+/// Writes what comes after `place`; false when it was interrupted.
+fn copy(
+    reader: &Reader,
+    query: &Query,
+    format: Format,
+    target: &mut impl Write,
+    place: &mut Place,
+    interrupted: &AtomicBool,
+) -> Result<bool, Stop> {
     loop {
-        let page = reader.since(&query, seq, 200)?;
+        let page = reader.since(query, place.seq, 200)?;
         let Some((last, _)) = page.last() else { break };
-        seq = *last;
         for (_, row) in &page {
             let id = row.get("id").and_then(Value::as_str).unwrap_or_default();
             let Some(stored) = reader.get(id)? else { continue };
-            let line = render(&restore(stored), arguments.format)?;
-            writeln!(target, "{line}")?;
-            count += 1;
+            writeln!(target, "{}", render(&restore(stored), format)?)?;
+            place.calls += 1;
         }
-        if io::stderr().is_terminal() && arguments.output.is_some() {
-            write!(io::stderr(), "\r{count} calls")?;
+        place.seq = *last;
+        if interrupted.load(Ordering::Relaxed) {
+            target.flush()?;
+            return Ok(false);
+        }
+        if io::stderr().is_terminal() {
+            write!(io::stderr(), "\r{} calls", place.calls)?;
         }
     }
     target.flush()?;
-    drop(target);
-    if let (Some(part), Some(path)) = (part, &arguments.output) {
-        File::open(&part)?.sync_all()?;
-        std::fs::rename(part, path)?;
-        out::say(&format!("\r{count} calls written to {}", path.display()));
-    }
-    Ok(Exit::Ok)
+    Ok(true)
 }
 
 trait Names {
@@ -148,6 +245,17 @@ fn cell(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_survives_its_note() {
+        let dir = tempfile::tempdir().unwrap();
+        let (note, place) = (dir.path().join("n"), Place { seq: 7, bytes: 900, calls: 3 });
+        assert_eq!(Place::read(&note), Place::default());
+        place.write(&note).unwrap();
+        assert_eq!(Place::read(&note), place);
+        std::fs::write(&note, "7 x").unwrap();
+        assert_eq!(Place::read(&note), Place::default());
+    }
 
     #[test]
     fn cells_are_quoted_and_disarmed() {

@@ -21,7 +21,10 @@ use crate::{
     query::Query,
     store::Reader,
 };
-use clap::{CommandFactory, Parser, Subcommand, builder::FalseyValueParser, error::ErrorKind};
+use clap::{
+    CommandFactory, FromArgMatches, Parser, Subcommand, builder::FalseyValueParser,
+    error::ErrorKind,
+};
 use out::{Color, Exit, Stop};
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use toml::Value;
@@ -129,7 +132,7 @@ fn parse(given: Vec<OsString>) -> Result<Arguments, clap::Error> {
     let names_command = given.iter().skip(1).any(|argument| {
         Arguments::command().get_subcommands().any(|command| argument == command.get_name())
     });
-    let parsed = Arguments::try_parse_from(&given);
+    let parsed = read(&given);
     let is_serve = match &parsed {
         Ok(arguments) => arguments.command.is_none(),
         Err(error) => error.kind() == ErrorKind::UnknownArgument && !names_command,
@@ -137,9 +140,29 @@ fn parse(given: Vec<OsString>) -> Result<Arguments, clap::Error> {
     if !is_serve {
         return parsed;
     }
-    let mut given = given.into_iter();
-    let program = given.next().unwrap_or_else(|| "calltap".into());
-    Arguments::try_parse_from([program, "serve".into()].into_iter().chain(given))
+    let mut given = given;
+    given.insert(given.len().min(1), "serve".into());
+    read(&given)
+}
+
+fn read(given: &[OsString]) -> Result<Arguments, clap::Error> {
+    let mut command = without_empty_variables(Arguments::command());
+    let matches = command.try_get_matches_from_mut(given)?;
+    Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// A variable without content is one that is not set, as `docker run -e NAME=` has it.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |argument: &clap::Arg| {
+        argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
+    };
+    let command =
+        command.mut_args(
+            |argument| {
+                if is_empty(&argument) { argument.env(None::<&str>) } else { argument }
+            },
+        );
+    command.mut_subcommands(without_empty_variables)
 }
 
 /// `-status:error` is a term of a query, not a flag: a space before it keeps it from being taken for
@@ -258,13 +281,17 @@ fn health(common: &Common, ready: bool, url: Option<&str>) -> Result<Exit, Stop>
     let answer = runtime()?.block_on(async {
         client.get(&url).timeout(std::time::Duration::from_secs(5)).send().await
     });
-    match answer {
-        Ok(answer) if answer.status().is_success() => {
-            out::line("ok")?;
-            Ok(Exit::Ok)
-        }
-        Ok(answer) => Err(Stop::new(Exit::Failed, format!("{url} answers {}", answer.status()))),
-        Err(_) => Err(Stop::new(Exit::Failed, format!("nothing answers at {url}"))),
+    let status = answer.ok().map(|answer| answer.status());
+    let ok = status.is_some_and(|status| status.is_success());
+    if common.json {
+        let status = status.map(|status| status.as_u16());
+        out::line(&serde_json::json!({ "ok": ok, "url": url, "status": status }).to_string())?;
+        return Ok(if ok { Exit::Ok } else { Exit::Failed });
+    }
+    match status {
+        Some(_) if ok => out::line("ok").map(|()| Exit::Ok),
+        Some(status) => Err(Stop::new(Exit::Failed, format!("{url} answers {status}"))),
+        None => Err(Stop::new(Exit::Failed, format!("nothing answers at {url}"))),
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Exit {
     Unavailable,
     /// The store or a file cannot be used.
     Store,
+    /// Interrupted with a part of the work done; `--resume` goes on.
+    Partial,
     /// The configuration is wrong.
     Config,
     /// What a program said that was run.
@@ -33,6 +35,7 @@ impl From<Exit> for ExitCode {
             Exit::Usage => 2,
             Exit::Unavailable => 69,
             Exit::Store => 74,
+            Exit::Partial => 75,
             Exit::Config => 78,
             Exit::Program(code) => code,
         })

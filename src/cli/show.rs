@@ -38,9 +38,9 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<Exit, Stop> {
     }
     let record = restore(stored);
     let text = if arguments.curl {
-        curl(&record)
+        curl(&record, &proxy_url(common)?)
     } else if arguments.python {
-        python(&record)
+        python(&record, &proxy_url(common)?)
     } else if common.json {
         serde_json::to_string_pretty(&record).map_err(|error| Stop::new(Exit::Failed, error))?
     } else {
@@ -161,25 +161,38 @@ fn set_members(value: &Value) -> String {
         .join(" ")
 }
 
-fn base_url(record: &Record) -> &'static str {
+/// Where this calltap takes calls.
+fn proxy_url(common: &Common) -> Result<String, Stop> {
+    let server = common.load(Vec::new())?.config.server;
+    Ok(format!("http://{}", super::serve::reachable(server.listen)))
+}
+
+/// Where a call goes that is repeated: the variable that clients read, else the provider itself where
+/// that is known, else this calltap.
+fn base_url(record: &Record, calltap: &str) -> String {
     if record.upstream == "openai" {
-        "${OPENAI_BASE_URL:-https://api.openai.com/v1}"
+        "https://api.openai.com/v1".to_owned()
     } else {
-        "$OPENAI_BASE_URL"
+        format!("{calltap}/{}/v1", record.upstream)
     }
 }
 
-fn tail(record: &Record) -> &str {
-    record.path.strip_prefix("/v1").unwrap_or(&record.path)
+/// What follows the base URL.
+fn tail(record: &Record) -> String {
+    let path = record.path.strip_prefix("/v1").unwrap_or(&record.path);
+    match &record.query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    }
 }
 
 /// A command for a POSIX shell; nothing in it is expanded but what is meant to be.
-fn curl(record: &Record) -> String {
+fn curl(record: &Record, calltap: &str) -> String {
     let mut text = format!(
-        "curl -X {} \"{}\"{} \\\n  -H \"Authorization: Bearer $OPENAI_API_KEY\"",
+        "curl --globoff -X {} \"${{OPENAI_BASE_URL:-{}}}\"{} \\\n  -H \"Authorization: Bearer $OPENAI_API_KEY\"",
         quote(&record.method),
-        base_url(record),
-        quote(tail(record)),
+        base_url(record, calltap),
+        quote(&tail(record)),
     );
     match &record.request {
         Some(Value::String(body)) => {
@@ -200,7 +213,7 @@ fn quote(text: &str) -> String {
 }
 
 /// A program for the standard library of Python.
-fn python(record: &Record) -> String {
+fn python(record: &Record, calltap: &str) -> String {
     let body = match &record.request {
         Some(Value::String(body)) => body.clone(),
         Some(body) => body.to_string(),
@@ -220,14 +233,15 @@ fn python(record: &Record) -> String {
         .collect();
     format!(
         "import json, os, urllib.request\n\n\
-         base = os.environ.get(\"OPENAI_BASE_URL\", \"https://api.openai.com/v1\")\n\
+         base = os.environ.get(\"OPENAI_BASE_URL\") or {}\n\
          body = json.loads(json.dumps({literal})).encode(\"utf-16\", \"surrogatepass\").decode(\"utf-16\")\n\
          request = urllib.request.Request(\n    base + {}, data=body.encode() or None, method={},\n    \
          headers={{\"Authorization\": \"Bearer \" + os.environ[\"OPENAI_API_KEY\"], \
          \"Content-Type\": \"application/json\"}})\n\
          with urllib.request.urlopen(request) as answer:\n    \
          for line in answer:\n        print(line.decode(), end=\"\")",
-        Value::String(tail(record).to_owned()),
+        Value::String(base_url(record, calltap)),
+        Value::String(tail(record)),
         Value::String(record.method.clone()),
     )
 }

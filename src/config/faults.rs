@@ -14,12 +14,14 @@ pub struct Fault {
     pub hint: Option<String>,
     /// Where, when that is not where `path` stands.
     pub span: Option<Range<usize>>,
+    /// The variable or flag that set the key, when no file did.
+    pub elsewhere: Option<String>,
 }
 
 impl Fault {
     /// A fault at a key.
     pub fn at(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into(), hint: None, span: None }
+        Self { path: path.into(), message: message.into(), hint: None, span: None, elsewhere: None }
     }
 }
 
@@ -34,8 +36,11 @@ impl Faults {
         let root = table.as_ref().map(toml::Spanned::get_ref);
         let mut out = String::new();
         for fault in faults {
-            let span =
-                fault.span.clone().or_else(|| root.and_then(|root| key_span(root, &fault.path)));
+            let in_file = || root.and_then(|root| key_span(root, &fault.path));
+            let span = match fault.elsewhere {
+                None => fault.span.clone().or_else(in_file),
+                Some(_) => None,
+            };
             render(&mut out, fault, span, name, text);
         }
         let count = faults.len();
@@ -55,8 +60,9 @@ impl std::error::Error for Faults {}
 fn render(out: &mut String, fault: &Fault, span: Option<Range<usize>>, name: &str, text: &str) {
     out.push_str(&format!("error: {}\n", fault.message));
     let Some(span) = span else {
-        if !fault.path.is_empty() {
-            out.push_str(&format!("  ┌─ {}\n", fault.path));
+        let place = fault.elsewhere.as_ref().unwrap_or(&fault.path);
+        if !place.is_empty() {
+            out.push_str(&format!("  ┌─ {place}\n"));
         }
         if let Some(hint) = &fault.hint {
             out.push_str(&format!("  = {hint}\n"));
@@ -87,25 +93,29 @@ pub fn position(text: &str, at: usize) -> (usize, usize, &str) {
     (line, column, content)
 }
 
-/// Where the key at `path` stands; else the nearest key above it.
+/// Where the key at `path` stands; else the nearest key above it. Names may hold dots themselves.
 pub fn key_span(root: &DeTable<'_>, path: &str) -> Option<Range<usize>> {
-    let (mut table, mut found) = (root, None);
-    for part in path.split('.').filter(|part| !part.is_empty()) {
-        let (name, index) = part.split_once('[').unwrap_or((part, ""));
-        let Some((key, value)) = table.iter().find(|(key, _)| key.get_ref() == name) else { break };
+    let (mut table, mut found, mut rest) = (root, None, path);
+    loop {
+        let after = |name: &str| {
+            let after = rest.strip_prefix(name)?;
+            (after.is_empty() || after.starts_with(['.', '['])).then_some(after)
+        };
+        let named = table
+            .iter()
+            .filter_map(|(key, value)| Some((key, value, after(key.get_ref())?)))
+            .min_by_key(|(.., after)| after.len());
+        let Some((key, value, after)) = named else { return found };
         found = Some(key.span());
-        let mut value = value.get_ref();
-        if let (Ok(index), DeValue::Array(items)) =
-            (index.trim_end_matches(']').parse::<usize>(), value)
-            && let Some(item) = items.get(index)
+        let (mut value, mut after) = (value.get_ref(), after);
+        if let DeValue::Array(items) = value
+            && let Some((index, behind)) =
+                after.strip_prefix('[').and_then(|after| after.split_once(']'))
+            && let Some(item) = index.parse::<usize>().ok().and_then(|index| items.get(index))
         {
-            found = Some(item.span());
-            value = item.get_ref();
+            (found, value, after) = (Some(item.span()), item.get_ref(), behind);
         }
-        match value {
-            DeValue::Table(inner) => table = inner,
-            _ => break,
-        }
+        let DeValue::Table(inner) = value else { return found };
+        (table, rest) = (inner, after.trim_start_matches('.'));
     }
-    found
 }

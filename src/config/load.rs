@@ -84,6 +84,14 @@ pub fn load(sources: &Sources, check: impl Fn(&Config) -> Vec<Fault>) -> Result<
     if let Some(config) = &config {
         faults.extend(check(config));
     }
+    for fault in &mut faults {
+        // The file may name the same key: it is not its line that is at fault.
+        if let Some(origin) = origins.get(&fault.path)
+            && !origin.starts_with(&name)
+        {
+            fault.elsewhere = Some(origin.clone());
+        }
+    }
     match config {
         Some(config) if faults.is_empty() => Ok(Loaded { config, file, origins }),
         _ => Err(Faults::new(&faults, &name, &text)),
@@ -436,6 +444,14 @@ mod tests {
             let error = loaded(text, &[(variable, "hush-4711")]).unwrap_err();
             assert!(!error.contains("hush"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_fault_is_told_where_it_was_made() {
+        let file = "[server]\nlisten = \"127.0.0.1:1\"\n[upstreams]\n[upstreams.\"a.b\"]\nbase_url = \"nope\"\n";
+        let error = loaded(file, &[("CALLTAP_SERVER__LISTEN", "x")]).unwrap_err();
+        assert!(error.contains("CALLTAP_SERVER__LISTEN") && !error.contains(":2:"), "{error}");
+        assert!(error.contains("calltap.toml:5:1"), "{error}");
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub struct Record {
     pub method: String,
     /// Request path, without query.
     pub path: String,
+    /// Query string; values that may be credentials are masked.
+    #[serde(default)]
+    pub query: Option<String>,
     /// Name of the upstream.
     pub upstream: String,
     /// Provider slug.

@@ -2,7 +2,7 @@
 
 use super::body::UpstreamBody;
 use crate::config::{Config, Http2, OnDisconnect, StreamUsage, Upstream as Options};
-use http::Uri;
+use http::{Uri, uri::Authority};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -156,12 +156,7 @@ impl Upstream {
             .trim_end_matches('/')
             .to_owned();
         let uri: Uri = base_url.parse().map_err(|_| "`base_url` is not a URL".to_owned())?;
-        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-            return Err("`base_url` needs a scheme and a host".to_owned());
-        };
-        if !matches!(scheme, "http" | "https") || authority.as_str().contains('@') {
-            return Err("`base_url` must be http or https, without user and password".to_owned());
-        }
+        let (scheme, authority) = sound(&base_url, &uri)?;
         let knows_usage = built_in.is_some_and(|(_, _, knows)| *knows);
         let own_tls;
         let tls = match &options.ca_file {
@@ -192,6 +187,33 @@ impl Upstream {
             base_url,
         })
     }
+}
+
+/// Scheme and authority of a base URL that paths can be appended to. What is wrong is said without
+/// quoting: the URL may hold a secret.
+fn sound<'a>(base_url: &str, uri: &'a Uri) -> Result<(&'a str, &'a Authority), String> {
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return Err("`base_url` needs a scheme and a host".to_owned());
+    };
+    if !matches!(scheme, "http" | "https") || authority.as_str().contains('@') {
+        return Err("`base_url` must be http or https, without user and password".to_owned());
+    }
+    let named = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    if authority.host().is_empty()
+        || !named.is_empty() && matches!(authority.port_u16(), None | Some(0))
+    {
+        return Err("`base_url` needs a host, and a port of 1 to 65535 if any".to_owned());
+    }
+    if uri.query().is_some() || base_url.contains('#') {
+        return Err("`base_url` must have neither query nor fragment".to_owned());
+    }
+    let is_dots = |segment: &str| {
+        matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
+    };
+    if uri.path().split('/').any(is_dots) {
+        return Err("`base_url` must have no `.` or `..` segments".to_owned());
+    }
+    Ok((scheme, authority))
 }
 
 /// The certificate authorities compiled in, or only those of `ca_file`.
@@ -305,12 +327,32 @@ mod tests {
 
     #[test]
     fn bad_base_urls_are_refused() {
-        for url in ["ftp://h/v1", "https://u:p@h/v1", "no url", "/v1"] {
+        for url in [
+            "ftp://h/v1",
+            "https://u:p@h/v1",
+            "no url",
+            "/v1",
+            "http://h:99999/v1",
+            "http://h:0/v1",
+            "http://h:/v1",
+            "http://[::1]:70000/v1",
+            "http://h/a/../v1",
+            "http://h/%2E%2e/v1",
+            "http://h/v1?key=x",
+            "http://h/v1#x",
+        ] {
             let mut config = Config::default();
             config
                 .upstreams
                 .insert("x".into(), Options { base_url: Some(url.into()), ..Options::default() });
             assert!(Upstreams::new(&config).is_err(), "{url}");
+        }
+        for url in ["http://h", "https://h:8443/a.b/v1/", "http://[::1]:80/v1", "http://[::1]/v1"] {
+            let mut config = Config::default();
+            config
+                .upstreams
+                .insert("x".into(), Options { base_url: Some(url.into()), ..Options::default() });
+            assert!(Upstreams::new(&config).is_ok(), "{url}");
         }
     }
 }

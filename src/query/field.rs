@@ -142,6 +142,11 @@ impl Field {
         self.entry().and_then(|(_, names, _)| names.first().copied()).unwrap_or_default()
     }
 
+    /// Its other names.
+    pub fn aliases(self) -> &'static [&'static str] {
+        self.entry().and_then(|(_, names, _)| names.get(1..)).unwrap_or_default()
+    }
+
     /// What values it takes.
     pub fn kind(self) -> Kind {
         self.entry().map_or(Kind::Text, |(_, _, kind)| *kind)

@@ -149,7 +149,7 @@ impl Filter {
 }
 
 /// The column that holds a field.
-fn column(field: Field) -> &'static str {
+pub(super) fn column(field: Field) -> &'static str {
     match field {
         Field::Model => "model",
         Field::Status => "status",

@@ -4,8 +4,10 @@
 //! committed by the only thread that writes (`writer`). Readers have connections of their own.
 
 mod backup;
+mod facets;
 mod filter;
 mod fulltext;
+mod histogram;
 mod lock;
 mod open;
 mod pack;
@@ -13,14 +15,22 @@ mod queue;
 mod reader;
 mod reserve;
 mod retention;
+mod rollup;
+#[cfg(test)]
+mod rollup_tests;
 mod row;
 mod schema;
+mod series;
+mod sessions;
 mod stats;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use facets::{Count, Facet, Facets};
 pub use pack::{Packed, pack, unpack};
+pub use series::{Line, PromptRow, Question, Series, Totals, VersionRow};
+pub use sessions::Turns;
 
 use crate::model::{Body, ChunkLog, Record, Timestamp};
 use bytes::Bytes;

@@ -419,16 +419,16 @@ fn list_row(mut record: Value) -> Value {
 const MAX_QUERY: usize = 512;
 
 /// The secret of this store that tells its own cursors from forged ones.
-fn salt(conn: &Connection) -> rusqlite::Result<String> {
+pub(super) fn salt(conn: &Connection) -> rusqlite::Result<String> {
     conn.prepare_cached("SELECT value FROM meta WHERE key = 'salt'")?
         .query_row([], |row| row.get(0))
 }
 
-fn cursor(seq: i64, salt: &str) -> String {
+pub(super) fn cursor(seq: i64, salt: &str) -> String {
     format!("{seq:x}-{:08x}", pack::crc(format!("{salt}{seq}").as_bytes()))
 }
 
-fn open_cursor(text: &str, salt: &str) -> Result<i64, StoreError> {
+pub(super) fn open_cursor(text: &str, salt: &str) -> Result<i64, StoreError> {
     text.split_once('-')
         .and_then(|(seq, _)| i64::from_str_radix(seq, 16).ok())
         .filter(|seq| cursor(*seq, salt) == text)

@@ -56,6 +56,7 @@ const COLUMNS: &[Column] = &[
     ("prompt", |r| r.tags.prompt.clone().into()),
     ("prompt_version", |r| r.tags.prompt_version.clone().into()),
     ("session", |r| r.tags.session.clone().into()),
+    ("session_name", |r| r.tags.session_name.clone().into()),
     ("environment", |r| r.tags.environment.clone().into()),
     ("customer", |r| r.tags.customer.clone().into()),
     ("user", |r| r.tags.user.clone().into()),

@@ -35,6 +35,7 @@ CREATE TABLE calls (
     prompt          TEXT,
     prompt_version  TEXT,
     session         TEXT,
+    session_name    TEXT,
     environment     TEXT,
     customer        TEXT,
     user            TEXT,
@@ -98,6 +99,61 @@ CREATE TABLE cursors (
     seq   INTEGER NOT NULL,
     holds INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+
+CREATE TABLE rollups (
+    dimension        TEXT NOT NULL,
+    hour             INTEGER NOT NULL,
+    key              TEXT NOT NULL,
+    calls            INTEGER NOT NULL,
+    errors           INTEGER NOT NULL,
+    streamed         INTEGER NOT NULL,
+    truncated        INTEGER NOT NULL,
+    tool_calls       INTEGER NOT NULL,
+    unpriced         INTEGER NOT NULL,
+    input_tokens     INTEGER NOT NULL,
+    output_tokens    INTEGER NOT NULL,
+    cached_tokens    INTEGER NOT NULL,
+    reasoning_tokens INTEGER NOT NULL,
+    cost_pico        INTEGER NOT NULL,
+    latency_sum      REAL NOT NULL,
+    latency_max      REAL NOT NULL,
+    first_at         TEXT NOT NULL,
+    last_at          TEXT NOT NULL,
+    latency          BLOB NOT NULL,
+    ttft             BLOB NOT NULL,
+    speed            BLOB NOT NULL,
+    PRIMARY KEY (dimension, hour, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE sessions (
+    session          TEXT PRIMARY KEY,
+    last_seq         INTEGER NOT NULL,
+    name             TEXT,
+    customer         TEXT,
+    user             TEXT,
+    preview          TEXT,
+    models           TEXT NOT NULL,
+    prompts          TEXT NOT NULL,
+    calls            INTEGER NOT NULL,
+    errors           INTEGER NOT NULL,
+    streamed         INTEGER NOT NULL,
+    truncated        INTEGER NOT NULL,
+    tool_calls       INTEGER NOT NULL,
+    unpriced         INTEGER NOT NULL,
+    input_tokens     INTEGER NOT NULL,
+    output_tokens    INTEGER NOT NULL,
+    cached_tokens    INTEGER NOT NULL,
+    reasoning_tokens INTEGER NOT NULL,
+    cost_pico        INTEGER NOT NULL,
+    latency_sum      REAL NOT NULL,
+    latency_max      REAL NOT NULL,
+    first_at         TEXT NOT NULL,
+    last_at          TEXT NOT NULL,
+    latency          BLOB NOT NULL,
+    ttft             BLOB NOT NULL,
+    speed            BLOB NOT NULL
+) STRICT;
+CREATE INDEX sessions_last ON sessions (last_seq);
 
 CREATE TABLE dropped (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT;
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;

@@ -15,7 +15,7 @@ type Options = crate::config::Store;
 
 const DAY_US: i64 = 86_400_000_000;
 
-fn record(at: i64) -> Record {
+pub(super) fn record(at: i64) -> Record {
     Record {
         id: Uuid::now_v7(),
         seq: None,
@@ -23,6 +23,7 @@ fn record(at: i64) -> Record {
         ended_at: Timestamp::now().plus_us(at + 1000),
         endpoint: Endpoint::from("chat.completions"),
         method: "POST".into(),
+        query: None,
         path: "/v1/chat/completions".into(),
         upstream: "openai".into(),
         provider: "openai".into(),
@@ -81,7 +82,7 @@ fn entry(at: i64) -> Entry {
     Entry { record: record(at), bodies: Some(bodies), answer: None }
 }
 
-fn open() -> (TempDir, Store) {
+pub(super) fn open() -> (TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &Options::default()).unwrap();
     (dir, store)
@@ -93,7 +94,7 @@ fn put(store: &Store, entry: Entry) -> Result<i64, String> {
     stored.blocking_recv().unwrap()
 }
 
-fn query(text: &str) -> Query {
+pub(super) fn query(text: &str) -> Query {
     text.parse().unwrap()
 }
 
@@ -109,7 +110,7 @@ fn noise(len: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(len).collect()
 }
 
-fn wait_for(what: impl Fn() -> bool) {
+pub(super) fn wait_for(what: impl Fn() -> bool) {
     let start = Instant::now();
     while !what() {
         assert!(start.elapsed() < Duration::from_secs(10), "waited in vain");

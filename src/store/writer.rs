@@ -4,7 +4,7 @@ use super::{
     StoreError, fulltext, open,
     queue::{Next, Shared, Work, answer},
     reader::file_id,
-    reserve, retention,
+    reserve, retention, rollup,
     schema::{self, beside},
 };
 use rusqlite::{Connection, TransactionBehavior, params};
@@ -247,8 +247,9 @@ impl Writer {
         }
         let extractor = self.extractor.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let indexed = extractor.map_or(Ok(false), |text_of| fulltext::step(conn, &*text_of));
+        let rolled = rollup::step(conn);
         let pruned = self.retention.step(conn, &self.shared);
-        put_off(indexed) | put_off(pruned)
+        put_off(indexed) | put_off(rolled) | put_off(pruned)
     }
 
     fn save_dropped(&mut self) {

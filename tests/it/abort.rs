@@ -1,25 +1,120 @@
 //! Clients that leave.
 
-use crate::harness::{Calltap, Connection, Step, Upstream, chat, chat_body, count};
+use crate::harness::{Calltap, Connection, Step, Upstream, chat, chat_body, count, places, post};
 use std::{
-    collections::BTreeMap,
     net::Shutdown,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 fn request(body: &str) -> Vec<u8> {
+    request_with("", body)
+}
+
+fn request_with(headers: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()
 }
 
-/// A stream of 200 chunks is left after every so many bytes: one record each, and nothing is left
-/// open. `CALLTAP_TEST_CUTS` sets how many places are tried.
+/// A stream of 200 chunks stops after every so many bytes of what the upstream sends, and the client
+/// leaves when it has read what came: one record each, with the outcome that the place implies, and
+/// nothing is left open. `CALLTAP_TEST_CUTS` sets how many places are tried; with at least as many as
+/// the stream has bytes, each is.
 #[test]
 fn a_client_may_vanish_at_any_byte() {
-    let upstream = Upstream::start(chat(200, Duration::from_micros(300)));
+    let wire = Arc::new(chat_wire(200));
+    let sent = Arc::clone(&wire);
+    let upstream = Upstream::start(move |request| {
+        let at = request.header("x-cut").and_then(|at| at.parse().ok()).unwrap_or(sent.len());
+        let mut steps = vec![Step::Send(sent[..at].to_vec())];
+        // After a whole answer the connection waits for the next call.
+        steps.extend((at < sent.len()).then_some(Step::Stall));
+        steps
+    });
+    let calltap = Calltap::start(&upstream);
+    let body = r#"{"model":"gpt-4o-mini","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}"#;
+    assert!(post(calltap.address, "/v1/chat/completions", "", body).whole);
+    calltap.wait_calls("", 1);
+    let (descriptors, tasks) = (calltap.descriptors(), calltap.tasks());
+    let places = Arc::new(places(count("CALLTAP_TEST_CUTS", 150), wire.len() + 1));
+    let cuts = places.len();
+    let threads: Vec<_> = (0..4)
+        .map(|thread| {
+            let (address, wire, places) = (calltap.address, Arc::clone(&wire), Arc::clone(&places));
+            std::thread::spawn(move || {
+                for at in places.iter().skip(thread).step_by(4) {
+                    let header = format!("x-cut: {at}\r\nx-calltap-ref: {at}\r\n");
+                    let mut connection = Connection::open(address);
+                    connection.send(&request_with(&header, body));
+                    match payload(&wire[..*at]) {
+                        Some(payload) => assert_eq!(connection.read_body(payload), payload, "{at}"),
+                        None => std::thread::sleep(Duration::from_millis(1)),
+                    }
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    let whole = payload(&wire).unwrap();
+    let (mut aborted, mut completed) = (0, 0);
+    for call in calltap.wait_calls("has:ref", cuts) {
+        let at: usize = call["tags"]["reference"].as_str().unwrap().parse().unwrap();
+        let came = payload(&wire[..at]).unwrap_or_default();
+        // Whoever has `[DONE]` has all that was said; the line ends behind it say nothing more.
+        let has_end = came >= whole - "\n\n".len();
+        *(if has_end { &mut completed } else { &mut aborted }) += 1;
+        let expected = if has_end { "completed" } else { "client_aborted" };
+        assert_eq!(call["outcome"], expected, "after {at} of {} bytes: {call:#}", wire.len());
+        assert_eq!(
+            call["bytes"]["delivered"],
+            came,
+            "after {at} of {} bytes: {call:#}",
+            wire.len()
+        );
+    }
+    // What was open before may have been closed meanwhile; nothing else may be open.
+    wait(|| upstream.open() <= 1, "the upstream calls end");
+    let left = calltap.wait_left(descriptors, tasks);
+    println!(
+        "{cuts} cuts of {} bytes: {aborted} client_aborted, {completed} completed; descriptors and tasks {left:?}, before {:?}",
+        wire.len(),
+        (descriptors, tasks),
+    );
+}
+
+/// What the upstream sends for a streamed chat with usage.
+fn chat_wire(words: usize) -> Vec<u8> {
+    let request = crate::harness::Request {
+        body: r#"{"stream":true,"stream_options":{"include_usage":true}}"#.into(),
+        ..crate::harness::Request::default()
+    };
+    let steps = chat(words, Duration::ZERO)(&request).into_iter();
+    steps.flat_map(|step| if let Step::Send(bytes) = step { bytes } else { Vec::new() }).collect()
+}
+
+/// Bytes of the body in the first part of a chunked answer; `None` before its head is whole.
+fn payload(wire: &[u8]) -> Option<usize> {
+    let find = |part: &[u8], mark: &[u8]| part.windows(mark.len()).position(|at| at == mark);
+    let mut rest = &wire[find(wire, b"\r\n\r\n")? + 4..];
+    let mut bytes = 0;
+    while let Some(end) = find(rest, b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
+        rest = &rest[end + 2..];
+        bytes += size.min(rest.len());
+        rest = &rest[(size + 2).min(rest.len())..];
+    }
+    Some(bytes)
+}
+
+/// The same while the stream runs on: whoever read the last event has the whole answer.
+#[test]
+fn a_client_may_vanish_from_a_stream_that_runs() {
+    let upstream = Upstream::start(chat(100, Duration::from_micros(300)));
     let calltap = Calltap::start(&upstream);
     let mut whole = Connection::open(calltap.address);
     whole.send(&request(&chat_body(true)));
@@ -29,47 +124,25 @@ fn a_client_may_vanish_at_any_byte() {
         assert!(!piece.is_empty());
         wire.extend(piece);
     }
-    let length = wire.len();
     drop(whole);
     calltap.wait_calls("", 1);
-    let before = calltap.descriptors();
-    let cuts = count("CALLTAP_TEST_CUTS", 150);
-    let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
-    let threads: Vec<_> = (0..4)
-        .map(|thread| {
-            let address = calltap.address;
-            std::thread::spawn(move || {
-                for at in (thread..cuts).step_by(4) {
-                    let mut connection = Connection::open(address);
-                    connection.send(&request(&chat_body(true)));
-                    connection.read_some(at * length / cuts);
-                }
-            })
-        })
-        .collect();
-    for thread in threads {
-        thread.join().unwrap();
+    let (descriptors, tasks) = (calltap.descriptors(), calltap.tasks());
+    let cuts = 60;
+    for at in 0..cuts {
+        let header = format!("x-calltap-ref: {at}\r\n");
+        let mut connection = Connection::open(calltap.address);
+        connection.send(&request_with(&header, &chat_body(true)));
+        connection.read_some(at * wire.len() / (cuts - 1));
     }
-    let calls = calltap.wait_calls("", cuts + 1);
-    for call in &calls {
+    let last_place = (cuts - 1).to_string();
+    for call in calltap.wait_calls("has:ref", cuts) {
         let outcome = call["outcome"].as_str().unwrap();
-        assert!(matches!(outcome, "client_aborted" | "completed"), "{call:#}");
-        *outcomes.entry(outcome.to_owned()).or_default() += 1;
-        if outcome == "client_aborted" {
-            assert!(call["bytes"]["delivered"].as_u64() <= call["bytes"]["response"].as_u64());
-        }
+        let last = call["tags"]["reference"] == last_place.as_str();
+        assert!(outcome == "completed" || (outcome == "client_aborted" && !last), "{call:#}");
     }
-    assert!(outcomes["client_aborted"] > cuts / 2, "the cuts landed: {outcomes:?}");
-    let until = Instant::now() + Duration::from_secs(10);
-    // Pooled connections to the upstream may stay; those of clients may not.
-    while upstream.open() > 8 || calltap.descriptors() > before + 8 {
-        assert!(Instant::now() < until, "{} descriptors, {before} before", calltap.descriptors());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    println!(
-        "{cuts} cuts of {length} bytes: {outcomes:?}, {} descriptors, {before} before",
-        calltap.descriptors()
-    );
+    assert!(calltap.calls("outcome:client_aborted").len() > cuts / 2, "the cuts landed");
+    // A connection to the upstream may wait for the next call.
+    calltap.wait_left(descriptors + 1, tasks + 1);
 }
 
 #[test]

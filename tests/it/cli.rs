@@ -43,6 +43,9 @@ fn reading_commands_work_beside_a_server_and_without() {
         assert_eq!(code, 2);
         assert!(error.contains("did you mean `model`"), "{error}");
         assert_eq!(run(&["health"]).0, i32::from(!running));
+        let health: serde_json::Value =
+            serde_json::from_str(&run(&["health", "--json"]).1).unwrap();
+        assert_eq!(health["ok"], running);
         if running {
             calltap.signal("TERM");
             assert!(calltap.wait().success());
@@ -63,6 +66,11 @@ fn an_export_is_whole_and_one_line_a_record() {
         );
     }
     calltap.wait_calls("", 30);
+    // An export that fails leaves nothing behind.
+    let folder = calltap.data_dir().join("folder");
+    std::fs::create_dir_all(folder.join("x")).unwrap();
+    let (code, ..) = output(calltap.command(), &["export", "-o", folder.to_str().unwrap()]);
+    assert_eq!((code, folder.with_added_extension("part").exists()), (74, false));
     let file = calltap.data_dir().join("out.jsonl");
     let (code, _, error) = output(calltap.command(), &["export", "-o", file.to_str().unwrap()]);
     assert_eq!(code, 0, "{error}");
@@ -170,6 +178,13 @@ fn configuration_commands() {
     let calltap = Calltap::with(&upstream, "", "[auth]\nadmin_token = \"very-secret\"\n");
     let run = |arguments: &[&str]| output(calltap.command(), arguments);
     assert_eq!(run(&["config", "check"]).0, 0);
+    let mut empty = calltap.command();
+    empty.env("CALLTAP_DATA_DIR", "").env("CALLTAP_COLOR", "").env("CALLTAP_JSON", "");
+    assert_eq!(output(empty, &["config", "check"]).0, 0, "an empty variable is none");
+    let json =
+        |arguments: &[&str]| serde_json::from_str::<serde_json::Value>(&run(arguments).1).unwrap();
+    assert_eq!(json(&["config", "check", "--json"])["ok"], true);
+    assert_eq!(json(&["config", "show", "--json"])["auth.admin_token"]["value"], "•••");
     assert!(run(&["config", "check", "--live"]).1.contains("✓"));
     let (_, shown, _) = run(&["config", "show"]);
     assert!(shown.contains("admin_token") && !shown.contains("very-secret"), "{shown}");

@@ -112,6 +112,26 @@ impl Connection {
         }
     }
 
+    /// Reads the head of a chunked answer and `wanted` bytes of its body; gives how many came.
+    pub fn read_body(&mut self, wanted: usize) -> usize {
+        let mut came = 0;
+        if self.line().and_then(|_| self.fields()).is_none() {
+            return 0;
+        }
+        while came < wanted {
+            let Some(size) = self.line().and_then(|line| usize::from_str_radix(&line, 16).ok())
+            else {
+                return came;
+            };
+            let asked = size.min(wanted - came);
+            came += self.read_some(asked).len();
+            if asked == size && came < wanted {
+                self.line();
+            }
+        }
+        came
+    }
+
     /// Reads one answer to a request with `method`; `None` when the connection ended before its head.
     pub fn answer(&mut self, method: &str) -> Option<Answer> {
         let mut answer = Answer::default();

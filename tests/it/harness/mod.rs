@@ -20,6 +20,15 @@ pub fn count(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// So many places of `0..end`, spread over it, and each of the last few: there outcomes change.
+pub fn places(count: usize, end: usize) -> Vec<usize> {
+    let spread = (0..count.min(end)).map(|at| at * end / count.min(end));
+    let mut places: Vec<usize> = spread.chain(end.saturating_sub(30)..end).collect();
+    places.sort_unstable();
+    places.dedup();
+    places
+}
+
 /// A small generator of numbers, the same for the same seed.
 pub struct Random(pub u64);
 

@@ -183,6 +183,27 @@ impl Calltap {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
+    /// Tasks of its runtime, the one that answers this included.
+    pub fn tasks(&self) -> u64 {
+        let page = super::fetch(self.address, "/metrics").unwrap().body;
+        let page = String::from_utf8(page).unwrap();
+        let line = page.lines().find(|line| line.starts_with("calltap_runtime_tasks "));
+        line.unwrap().split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Waits until no more descriptors and tasks are left than these; gives how many there are.
+    pub fn wait_left(&self, descriptors: usize, tasks: u64) -> (usize, u64) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let left = (self.descriptors(), self.tasks());
+            if left.0 <= descriptors && left.1 <= tasks {
+                return left;
+            }
+            assert!(Instant::now() < until, "{left:?} left, {:?} before", (descriptors, tasks));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Resident memory, in KiB.
     pub fn memory_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
