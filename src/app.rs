@@ -138,6 +138,7 @@ impl App {
             running: Arc::clone(&running),
             unrecorded: Arc::clone(&unrecorded),
             stopping: Arc::clone(&stopping),
+            uncounted: 0.into(),
         };
         let runtime = tokio::runtime::Handle::current();
         let recorder_thread = std::thread::Builder::new()

@@ -32,6 +32,9 @@ pub struct Record {
     pub upstream: String,
     /// Provider slug.
     pub provider: String,
+    /// Host of the upstream; prices may depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Models asked for and served.
     pub model: Model,
     /// Whether the answer was a stream.
@@ -268,6 +271,9 @@ pub struct Cost {
     pub lines: Vec<CostLine>,
     /// Served tier.
     pub tier: Option<String>,
+    /// Billed tool calls, by unit, as they were given to be priced.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tools_used: Vec<(String, u64)>,
     /// Which price was used.
     pub price: Option<PriceRef>,
     /// Anything inexact.

@@ -26,6 +26,7 @@ pub(super) fn record(at: i64) -> Record {
         query: None,
         path: "/v1/chat/completions".into(),
         upstream: "openai".into(),
+        host: None,
         provider: "openai".into(),
         model: crate::model::Model {
             requested: Some("gpt-4o".into()),

@@ -11,11 +11,12 @@ use std::{collections::BTreeMap, fs, path::Path};
 const STAND_IN: &str = " as a stand-in";
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus/open");
 
-/// Largest mean error where the model's own vocabulary counts, and largest median where another stands
-/// in, in percent. Generous: recordings come from test suites, with prompts of a few words, and some
-/// report usage that has nothing to do with what they hold.
-const OWN_MEAN_MAX: f64 = 25.0;
-const STAND_IN_MEDIAN_MAX: f64 = 50.0;
+/// Largest median error of a group of at least [`CASES_MIN`] where the model's own vocabulary counts, and
+/// where another stands in, in percent. Generous: recordings come from test suites, with prompts of a
+/// few words, and some report usage that has nothing to do with what they hold.
+const OWN_MAX: f64 = 15.0;
+const STAND_IN_MAX: f64 = 60.0;
+const CASES_MIN: usize = 5;
 
 #[derive(Default)]
 struct Group {
@@ -24,7 +25,8 @@ struct Group {
 
 impl Group {
     fn add(&mut self, name: &str, counted: u64, reported: u64) {
-        let off = counted.abs_diff(reported) as f64 / reported.max(1) as f64 * 100.0;
+        let real = |tokens: u64| f64::from(u32::try_from(tokens).unwrap());
+        let off = real(counted.abs_diff(reported)) / real(reported.max(1)) * 100.0;
         self.errors.push((off, format!("{name}: {counted} for {reported}")));
     }
 
@@ -33,7 +35,8 @@ impl Group {
     }
 
     fn mean(&self) -> f64 {
-        self.errors.iter().map(|(off, _)| off).sum::<f64>() / self.errors.len() as f64
+        self.errors.iter().map(|(off, _)| off).sum::<f64>()
+            / f64::from(u32::try_from(self.errors.len()).unwrap())
     }
 }
 
@@ -89,12 +92,9 @@ fn estimates_come_near_reported_usage() {
             println!("    {off:.0} % {case}");
         }
     }
-    for (what, group) in &groups {
-        if what.contains(STAND_IN) {
-            assert!(group.median() <= STAND_IN_MEDIAN_MAX, "{what}: {:.1} %", group.median());
-        } else {
-            assert!(group.mean() <= OWN_MEAN_MAX, "{what}: {:.1} %", group.mean());
-        }
+    for (what, group) in groups.iter().filter(|(_, group)| group.errors.len() >= CASES_MIN) {
+        let bound = if what.contains(STAND_IN) { STAND_IN_MAX } else { OWN_MAX };
+        assert!(group.median() <= bound, "{what}: {:.1} %", group.median());
     }
 }
 

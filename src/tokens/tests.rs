@@ -109,7 +109,7 @@ fn a_cut_into_pieces_changes_little_and_huge_texts_cost_little() {
         let request = json!({"messages": [{"role": "user", "content": huge}]});
         let found = chat("gpt-4o", &request, &json!({}));
         // A bound that only work without bounds would miss.
-        assert!(started.elapsed() < Duration::from_secs(60), "{text:?}: {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_mins(1), "{text:?}: {:?}", started.elapsed());
         assert!(found.notes.join(";").contains("beginning"), "{text:?}");
         let tokens = found.input.unwrap();
         assert!(

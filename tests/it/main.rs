@@ -27,4 +27,5 @@ mod records;
 mod secrets;
 mod stream;
 mod tidy;
+mod tokens;
 mod tunnel;
