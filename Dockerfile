@@ -1,8 +1,16 @@
 # A static binary in an empty image: nothing else to keep up to date.
+FROM node:22-alpine AS ui
+WORKDIR /src/ui
+COPY ui/package.json ui/package-lock.json ./
+RUN npm ci --ignore-scripts --no-audit --no-fund
+COPY ui .
+RUN npm run build
+
 FROM rust:1.95-alpine AS build
 RUN apk add --no-cache musl-dev
 WORKDIR /src
 COPY . .
+COPY --from=ui /src/ui/dist ui/dist
 RUN cargo build --release --locked && mkdir /empty
 
 FROM scratch

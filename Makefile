@@ -1,18 +1,24 @@
-# make run    builds calltap and starts it
+# make run    builds the dashboard (where Node is) and calltap, and starts it
+# make ui     builds the dashboard into ui/dist, which the next build of calltap embeds
 # make test   installs what the tests need in the tree, runs all of them
 # make check  formatting, lints and documentation, with warnings as errors
 # make bench  the rig of ../shared/bench, beside the bare floor and nginx where they are
 
 CLIENTS := tests/clients
 VENV := $(CLIENTS)/.venv
+UI := ui
 RIG := ../shared/bench
 
-.PHONY: run test check bench clean rust-test client-test
+.PHONY: run test check bench clean rust-test client-test ui ui-test
 
 run:
+	@if command -v npm >/dev/null 2>&1; then $(MAKE) --no-print-directory ui; else echo "Node is not installed: building without the dashboard"; fi
 	cargo run --release
 
-test: rust-test client-test
+ui: $(UI)/node_modules/.installed
+	cd $(UI) && npm run --silent build
+
+test: ui rust-test client-test ui-test
 
 rust-test:
 	@if cargo nextest --version >/dev/null 2>&1; then cargo nextest run; else cargo test; fi
@@ -30,6 +36,13 @@ $(VENV)/.installed: $(CLIENTS)/requirements.txt
 $(CLIENTS)/node_modules/.installed: $(CLIENTS)/package-lock.json
 	cd $(CLIENTS) && npm ci --ignore-scripts --no-audit --no-fund
 	touch $@
+
+$(UI)/node_modules/.installed: $(UI)/package-lock.json
+	cd $(UI) && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
+ui-test: ui
+	cd $(UI) && npm run --silent check && npm run --silent unit
 
 check:
 	cargo fmt --check
@@ -51,4 +64,4 @@ bench:
 
 clean:
 	cargo clean
-	rm -rf $(VENV) $(CLIENTS)/node_modules
+	rm -rf $(VENV) $(CLIENTS)/node_modules $(UI)/node_modules $(UI)/dist $(UI)/.unit

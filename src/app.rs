@@ -3,7 +3,7 @@
 use crate::{
     api,
     config::Config,
-    interpret::{begun, search_text},
+    interpret::search_text,
     metrics::Metrics,
     pricing::PriceBook,
     proxy::{Budget, Fingerprints, Proxy, ProxyError, Settings, Shared, Spiller},
@@ -271,10 +271,7 @@ impl App {
         Ok(api::router(api::Context {
             reader: self.store.reader()?,
             committed: self.store.committed(),
-            inflight: Arc::new(move || {
-                let rows = running.heads();
-                rows.iter().filter_map(|head| serde_json::to_value(begun(head)).ok()).collect()
-            }),
+            inflight: Arc::new(move || running.heads()),
             ready: Arc::new(move || readiness(&store, &draining)),
             metrics: Arc::clone(&self.shared.metrics),
             settings: Arc::new(move || doors(&config.load())),

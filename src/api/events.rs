@@ -4,7 +4,11 @@
 //! slow one.
 
 use super::{ApiError, Context};
-use crate::query::Query;
+use crate::{
+    interpret::{begun, started},
+    model::{Head, Timestamp},
+    query::Query,
+};
 use axum::{
     body::Body,
     extract::{Query as Parameters, State},
@@ -13,12 +17,24 @@ use axum::{
 use bytes::Bytes;
 use futures_util::stream;
 use serde::Deserialize;
-use std::{convert::Infallible, time::Duration};
+use serde_json::{Value, json};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::watch;
+use uuid::Uuid;
 
 /// Calls read at once.
 const PAGE: u32 = 200;
 /// A comment is sent after so long a silence, so that proxies keep the connection.
 const SILENCE: Duration = Duration::from_secs(15);
+/// Time between two looks at the running calls.
+const LOOK: Duration = Duration::from_millis(500);
+/// Most running calls that are shown; of more only the number.
+const RUNNING: usize = 50;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -28,7 +44,8 @@ pub(super) struct EventParameters {
 }
 
 /// `event: call` with the list row of every call that ends and matches, `id:` its `seq`; first, once,
-/// `event: started` for each running call.
+/// `event: started` for each running call. `event: running` has the oldest running calls whenever they
+/// are others than before.
 pub(super) async fn follow(
     State(context): State<Context>,
     Parameters(parameters): Parameters<EventParameters>,
@@ -40,10 +57,12 @@ pub(super) async fn follow(
     let now = *committed.borrow_and_update();
     let seq = resumed.or(parameters.since).unwrap_or(now);
     let mut greeting = String::from(": following\n\n");
-    for row in (context.inflight)() {
-        greeting.push_str(&event("started", None, &row.to_string()));
+    for head in (context.inflight)() {
+        let row = serde_json::to_string(&begun(&head)).unwrap_or_default();
+        greeting.push_str(&event("started", None, &row));
     }
-    let follower = Follower { context, query, seq, greeting: Some(greeting) };
+    let running = Looker::new(Arc::clone(&context.inflight));
+    let follower = Follower { context, query, seq, greeting: Some(greeting), running };
     let events =
         stream::unfold((follower, committed), |(mut follower, mut committed)| async move {
             let text = follower.next(&mut committed).await?;
@@ -61,15 +80,20 @@ struct Follower {
     query: Query,
     seq: i64,
     greeting: Option<String>,
+    running: Looker,
 }
 
 impl Follower {
     /// The next piece of the stream; `None` ends it.
-    async fn next(&mut self, committed: &mut tokio::sync::watch::Receiver<i64>) -> Option<String> {
+    async fn next(&mut self, committed: &mut watch::Receiver<i64>) -> Option<String> {
         if let Some(greeting) = self.greeting.take() {
             return Some(greeting);
         }
+        let mut quiet = Instant::now();
         loop {
+            if let Some(running) = self.running.look() {
+                return Some(running);
+            }
             let newest = *committed.borrow_and_update();
             if newest > self.seq {
                 let (reader, query, seq) =
@@ -98,13 +122,76 @@ impl Follower {
                 }
                 continue;
             }
-            match tokio::time::timeout(SILENCE, committed.changed()).await {
+            match tokio::time::timeout(LOOK, committed.changed()).await {
+                Err(_) if quiet.elapsed() < SILENCE => {}
                 Err(_) => return Some(": still here\n\n".to_owned()),
                 Ok(Err(_)) => return None,
-                Ok(Ok(())) => {}
+                Ok(Ok(())) => quiet = Instant::now(),
             }
         }
     }
+}
+
+/// Tells when the running calls are others than before.
+struct Looker {
+    inflight: Arc<dyn Fn() -> Vec<Arc<Head>> + Send + Sync>,
+    /// What was told last: each call's row. A row is read from its request once.
+    told: HashMap<Uuid, Value>,
+    count: usize,
+    next: Instant,
+}
+
+impl Looker {
+    fn new(inflight: Arc<dyn Fn() -> Vec<Arc<Head>> + Send + Sync>) -> Self {
+        Self { inflight, told: HashMap::new(), count: 0, next: Instant::now() }
+    }
+
+    /// The event, where there is something new and the last look was long enough ago.
+    fn look(&mut self) -> Option<String> {
+        if Instant::now() < self.next {
+            return None;
+        }
+        self.next = Instant::now() + LOOK;
+        let mut heads = (self.inflight)();
+        let count = heads.len();
+        heads.sort_unstable_by_key(|head| (head.started_at, head.id));
+        heads.truncate(RUNNING);
+        let is_same = count == self.count
+            && heads.len() == self.told.len()
+            && heads.iter().all(|head| self.told.contains_key(&head.id));
+        if is_same {
+            return None;
+        }
+        let mut before = std::mem::take(&mut self.told);
+        let now = Timestamp::now();
+        let items: Vec<Value> = heads
+            .iter()
+            .map(|head| {
+                let mut row = before.remove(&head.id).unwrap_or_else(|| running_row(head));
+                self.told.insert(head.id, row.clone());
+                let elapsed_us = now.0.saturating_sub(head.started_at.0).max(0);
+                row["elapsed_ms"] = (elapsed_us / 1000).into();
+                row
+            })
+            .collect();
+        self.count = count;
+        Some(event("running", None, &json!({ "running": count, "items": items }).to_string()))
+    }
+}
+
+/// What a list shows of a running call. Nothing of its content: that is redacted only when it has ended.
+fn running_row(head: &Head) -> Value {
+    let read = std::panic::AssertUnwindSafe(|| started(head));
+    let request = std::panic::catch_unwind(read).ok();
+    let record = begun(head);
+    let parameters = request.as_ref().map(|record| &record.parameters);
+    json!({
+        "id": record.id, "started_at": record.started_at, "endpoint": record.endpoint,
+        "path": record.path, "upstream": record.upstream,
+        "model": { "requested": request.as_ref().and_then(|record| record.model.requested.clone()) },
+        "stream": parameters.and_then(|all| all.get("stream")) == Some(&Value::Bool(true)),
+        "tags": record.tags,
+    })
 }
 
 /// One event; `data` is a single line, as JSON is when serialised.

@@ -11,6 +11,7 @@ pub use doors::{Doors, foreign_origin};
 
 use crate::{
     metrics::Metrics,
+    model::Head,
     query::QueryError,
     store::{Reader, StoreError},
 };
@@ -40,8 +41,8 @@ pub struct Context {
     pub reader: Reader,
     /// Highest committed `seq`.
     pub committed: watch::Receiver<i64>,
-    /// Rows of running calls.
-    pub inflight: Arc<dyn Fn() -> Vec<Value> + Send + Sync>,
+    /// Running calls.
+    pub inflight: Arc<dyn Fn() -> Vec<Arc<Head>> + Send + Sync>,
     /// Whether calls can be taken.
     pub ready: Arc<dyn Fn() -> Readiness + Send + Sync>,
     /// Counters.
@@ -81,7 +82,9 @@ pub fn router(context: Context) -> Router {
     let open = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz));
+        .route("/readyz", get(readyz))
+        .route("/assets/{file}", get(page::asset))
+        .fallback(page::fallback);
     let guarded = Router::new()
         .route("/api/v1/calls", get(calls::list))
         .route("/api/v1/calls/{id}", get(calls::show))
@@ -100,8 +103,6 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/openapi.json", get(openapi))
         .route("/metrics", get(metrics))
         .route("/version", get(version))
-        .route("/assets/page.css", get(page::style))
-        .fallback(page::fallback)
         .route_layer(middleware::from_fn_with_state(context.clone(), doors::token));
     open.merge(guarded)
         .method_not_allowed_fallback(|| async {
@@ -118,7 +119,7 @@ pub fn router(context: Context) -> Router {
 }
 
 /// First path segments that belong to dashboard, API and operations; everything else is proxied.
-const RESERVED: [&str; 15] = [
+const RESERVED: [&str; 16] = [
     "",
     "api",
     "assets",
@@ -133,6 +134,7 @@ const RESERVED: [&str; 15] = [
     "sessions",
     "settings",
     "sinks",
+    "stats",
     "version",
 ];
 
@@ -278,9 +280,11 @@ async fn hardened(request: Request, next: Next) -> Response<Body> {
         ("cross-origin-resource-policy", "same-origin"),
         (
             "content-security-policy",
-            "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; \
-             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            "default-src 'none'; style-src 'self'; img-src 'self' data:; media-src data:; script-src 'self'; \
+             connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+             require-trusted-types-for 'script'",
         ),
+        ("cross-origin-opener-policy", "same-origin"),
     ] {
         if !headers.contains_key(name) {
             headers.insert(name, HeaderValue::from_static(value));
