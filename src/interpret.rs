@@ -465,7 +465,12 @@ fn add_meaning(record: &mut Record, meaning: Meaning, head: &Head, book: &PriceB
 }
 
 /// Prices the record as it stands.
-fn set_cost(record: &mut Record, tier: Option<&str>, tools: Vec<(String, u64)>, book: &PriceBook) {
+pub fn set_cost(
+    record: &mut Record,
+    tier: Option<&str>,
+    tools: Vec<(String, u64)>,
+    book: &PriceBook,
+) {
     record.cost = book.price(&Charge {
         provider: &record.provider,
         served: record.model.served.as_deref(),

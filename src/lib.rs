@@ -15,6 +15,7 @@ pub mod proxy;
 pub mod query;
 pub mod recorder;
 pub mod redact;
+pub mod rederive;
 pub mod server;
 pub mod sink;
 pub mod splice;

@@ -26,6 +26,8 @@ mod reader;
 mod request;
 mod request_tags;
 pub mod sse;
+#[cfg(test)]
+mod sse_differential_tests;
 mod stream;
 mod text;
 mod usage;

@@ -274,10 +274,24 @@ pub struct Cost {
     /// Billed tool calls, by unit, as they were given to be priced.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools_used: Vec<(String, u64)>,
+    /// What the call was said to cost before it was priced again, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub previous: Vec<Replaced>,
     /// Which price was used.
     pub price: Option<PriceRef>,
     /// Anything inexact.
     pub notes: Vec<String>,
+}
+
+/// A cost that another one replaced.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// Whether it was known.
+    pub status: CostStatus,
+    /// The total then.
+    pub total: Option<String>,
+    /// The price that was used then, with the book it came from.
+    pub price: Option<PriceRef>,
 }
 
 /// One priced bucket: `quantity × price ÷ per`, rounded half-even to 10⁻¹² USD.

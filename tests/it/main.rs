@@ -24,6 +24,7 @@ mod keys;
 mod memory;
 mod pool;
 mod records;
+mod rederive;
 mod secrets;
 mod stream;
 mod tidy;

@@ -27,6 +27,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("recorder", 5),
     ("check", 5),
     ("delivery", 5),
+    ("rederive", 5),
     ("api", 6),
     ("app", 7),
     ("cli", 8),
