@@ -2,9 +2,11 @@
 
 use crate::{
     api,
-    config::Config,
+    assistants::Assistants,
+    config::{Config, Setting, without_userinfo},
     interpret::search_text,
     metrics::Metrics,
+    model::Timestamp,
     pricing::PriceBook,
     proxy::{Budget, Fingerprints, Proxy, ProxyError, Settings, Shared, Spiller},
     recorder::{Recorder, Running},
@@ -16,11 +18,12 @@ use arc_swap::ArcSwap;
 use axum::body::Body;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -114,7 +117,8 @@ impl App {
     fn build(setup: &Setup) -> Result<Self, AppError> {
         let config = setup.config.clone();
         let settings = Settings::new(&config).map_err(AppError::Config)?;
-        let book = PriceBook::load(config.pricing.dir.as_deref()).map_err(AppError::Config)?;
+        let book = PriceBook::load(config.pricing.dir.as_deref(), Some(&setup.data_dir))
+            .map_err(AppError::Config)?;
         let redactor = Redactor::new(&config.capture.redact).map_err(AppError::Config)?;
         let store = Store::open(&setup.data_dir, &config.store)?;
         store.set_text_extractor(search_text);
@@ -136,6 +140,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             journal: config.store.journal_start,
             running: Arc::clone(&running),
+            assistants: Mutex::new(remembered(&store)),
             unrecorded: Arc::clone(&unrecorded),
             stopping: Arc::clone(&stopping),
             uncounted: 0.into(),
@@ -268,6 +273,8 @@ impl App {
         tracing::debug!(listen = %ready.listen, admin = %ready.admin, "listening");
         let (config, running) = (Arc::clone(&self.config), Arc::clone(&self.running));
         let (store, draining) = (self.store.clone(), Arc::clone(&self.draining));
+        let (proxy, in_force) = (Arc::clone(&self.proxy), Arc::clone(&self.config));
+        let started_at = Timestamp::now();
         Ok(api::router(api::Context {
             reader: self.store.reader()?,
             committed: self.store.committed(),
@@ -276,6 +283,7 @@ impl App {
             metrics: Arc::clone(&self.shared.metrics),
             settings: Arc::new(move || doors(&config.load())),
             version: env!("CARGO_PKG_VERSION"),
+            effective: Arc::new(move || effective(&in_force.load(), &proxy, &ready, started_at)),
         }))
     }
 
@@ -309,7 +317,7 @@ impl App {
     fn reload(&self, setup: &Setup) {
         let loaded = (setup.reload)().and_then(|config| {
             let settings = Settings::new(&config)?;
-            let book = PriceBook::load(config.pricing.dir.as_deref())?;
+            let book = PriceBook::load(config.pricing.dir.as_deref(), Some(&setup.data_dir))?;
             let redactor = Redactor::new(&config.capture.redact)?;
             Ok((config, settings, book, redactor))
         });
@@ -367,6 +375,45 @@ fn doors(config: &Config) -> api::Doors {
         loopback: listen.ip().is_loopback(),
         allowed_origins: config.server.allowed_origins.clone(),
     }
+}
+
+/// Conversations of earlier lives. Without them calls still pass; only what waited is forgotten.
+fn remembered(store: &Store) -> Assistants {
+    let threads = store.threads().unwrap_or_else(|error| {
+        tracing::warn!(%error, "what was remembered of threads cannot be read");
+        Vec::new()
+    });
+    Assistants::load(threads)
+}
+
+/// The configuration in force; secrets are masked.
+fn effective(config: &Config, proxy: &Proxy, ready: &Ready, started_at: Timestamp) -> Value {
+    let values: Vec<Value> = config
+        .effective()
+        .into_iter()
+        // Hashes of keys are nobody's business either.
+        .filter(|setting| setting.key() != "auth.keys")
+        .map(|setting| {
+            let key = setting.key();
+            let Setting { value, origin, restart, .. } = setting;
+            json!({ "key": key, "value": value, "origin": origin, "restart": restart })
+        })
+        .collect();
+    let settings = proxy.settings();
+    let default = &settings.upstreams.default().name;
+    let upstreams: Vec<Value> = settings
+        .upstreams
+        .names()
+        .filter_map(|name| settings.upstreams.named(name))
+        .map(|upstream| {
+            json!({ "name": upstream.name, "base_url": without_userinfo(&upstream.base_url), "provider": upstream.provider,
+                "default": upstream.name == *default,
+                "builtin": !config.upstreams.contains_key(&*upstream.name) })
+        })
+        .collect();
+    json!({ "version": env!("CARGO_PKG_VERSION"), "started_at": started_at,
+        "listen": ready.listen.to_string(), "admin": ready.admin.to_string(),
+        "values": values, "upstreams": upstreams })
 }
 
 fn readiness(store: &Store, draining: &AtomicBool) -> api::Readiness {

@@ -229,6 +229,21 @@ pub fn restore(stored: Stored) -> Record {
     record
 }
 
+/// The record with `request` and `response` as they crossed the wire, before anything was masked.
+pub fn whole(exchange: &Exchange, record: &Record) -> Record {
+    let head = &exchange.head;
+    let mut record = record.clone();
+    record.headers.request.clone_from(&head.request_headers);
+    record.headers.response.clone_from(&exchange.response_headers);
+    let bodies = Bodies {
+        request: exchange.request.clone(),
+        member: head.member.clone(),
+        response: exchange.response.clone(),
+        chunks: exchange.chunks.clone(),
+    };
+    restore(Stored { record, bodies: Some(bodies) })
+}
+
 /// What searching for words looks at: question and answer, of every choice and item, one a line.
 pub fn search_text(stored: &Stored) -> String {
     let record = restore(stored.clone());

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod app;
+pub mod assistants;
 pub mod check;
 pub mod cli;
 pub mod codec;

@@ -165,6 +165,11 @@ impl Metrics {
         if let Some(speed) = timing.output_tokens_per_second.filter(|speed| *speed > 0.0) {
             self.time_per_output_token.observe(1.0 / speed);
         }
+        self.spent(record);
+    }
+
+    /// Counts what a record says was used: that of a call, or of a message that has no call of its own.
+    pub fn spent(&self, record: &Record) {
         let usage = &record.usage;
         for (kind, count) in [
             ("input", usage.input),

@@ -4,14 +4,15 @@
 //! it panics.
 
 use crate::{
+    assistants::{Assistants, Derived, Found, Seen},
     codec, content,
-    interpret::{Interpreted, begun, interpret, started},
+    interpret::{Interpreted, begun, interpret, started, whole},
     metrics::Metrics,
-    model::{Head, Headers, Outcome, Record, Tags},
+    model::{Exchange, Head, Headers, Outcome, Record, Tags, Timestamp},
     pricing::PriceBook,
     proxy::{Captured, Event, Spiller, Waiter},
     redact::Redactor,
-    store::{Bodies, Entry, Started, Store},
+    store::{Attached, Bodies, Entry, Started, Store},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use std::{
     collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -58,6 +59,8 @@ pub struct Recorder {
     pub journal: bool,
     /// Running calls.
     pub running: Arc<Running>,
+    /// Conversations of Assistants.
+    pub assistants: Mutex<Assistants>,
     /// Calls that found no place in the queue since the last look.
     pub unrecorded: Arc<AtomicU64>,
     /// No call begins any more: an empty queue stays empty.
@@ -68,7 +71,7 @@ pub struct Recorder {
 
 /// A call without usage on its way to the thread that counts tokens.
 struct Uncounted {
-    head: Arc<Head>,
+    exchange: Exchange,
     read: Interpreted,
     done: Option<Waiter>,
     size: usize,
@@ -129,6 +132,7 @@ impl Recorder {
                 }
             }
             self.write_journal(&mut young);
+            self.tell_overdue();
             for _ in 0..self.unrecorded.swap(0, Ordering::Relaxed) {
                 self.store.count_dropped("recorder_full");
             }
@@ -169,18 +173,17 @@ impl Recorder {
         if let Ok(mut running) = self.running.0.lock() {
             running.remove(&exchange.head.id);
         }
-        let head = Arc::clone(&exchange.head);
         let read = || interpret(&exchange, &self.book.load());
         let Ok(read) = catch_unwind(AssertUnwindSafe(read)) else {
-            return self.finish(&head, None, done);
+            return self.finish(&exchange, None, done);
         };
         if read.unmeasured.is_none() {
-            return self.finish(&head, Some(read), done);
+            return self.finish(&exchange, Some(read), done);
         }
         // Each body stands there twice: as bytes and as what was read from them.
         let size = (exchange.request.kept.len() + exchange.response.kept.len()).saturating_mul(2);
         let waiting = self.uncounted.fetch_add(size, Ordering::Relaxed) + size;
-        let job = Uncounted { head, read, done, size };
+        let job = Uncounted { exchange, read, done, size };
         let sent = match later {
             Some(later) if waiting <= UNCOUNTED_BYTES_MAX => later.send(job).map_err(|back| back.0),
             _ => Err(job),
@@ -192,37 +195,85 @@ impl Recorder {
                 .record
                 .notes
                 .push("tokens were not counted: too many calls wait for it".to_owned());
-            self.finish(&job.head, Some(job.read), job.done);
+            self.finish(&job.exchange, Some(job.read), job.done);
         }
     }
 
     /// Counts the tokens of calls without usage, so that no other call waits for it.
     fn count_tokens(&self, jobs: &std::sync::mpsc::Receiver<Uncounted>) {
-        while let Ok(Uncounted { head, mut read, done, size }) = jobs.recv() {
+        while let Ok(Uncounted { exchange, mut read, done, size }) = jobs.recv() {
             let book = self.book.load();
             if catch_unwind(AssertUnwindSafe(|| read.measure(&book))).is_err() {
                 read.record.notes.push("capture_error: tokens could not be counted".to_owned());
             }
-            self.finish(&head, Some(read), done);
+            self.finish(&exchange, Some(read), done);
             self.uncounted.fetch_sub(size, Ordering::Relaxed);
         }
     }
 
     /// Masks and stores; what could not be read leaves a bare record.
-    fn finish(&self, head: &Head, read: Option<Interpreted>, done: Option<Waiter>) {
+    fn finish(&self, exchange: &Exchange, read: Option<Interpreted>, done: Option<Waiter>) {
         let read = read.ok_or(());
         let masked = read
             .and_then(|read| catch_unwind(AssertUnwindSafe(|| self.masked(read))).map_err(|_| ()));
         let entry = masked.unwrap_or_else(|()| {
             self.metrics.capture_dropped("capture_error");
-            tracing::error!(call.id = %head.id, "a call could not be read; its record is bare");
-            let mut record = begun(head);
+            tracing::error!(call.id = %exchange.head.id, "a call could not be read; its record is bare");
+            let mut record = begun(&exchange.head);
             record.notes.push("capture_error: the call could not be read".to_owned());
             Entry { record, bodies: None, answer: None }
         });
         self.metrics.recorded(&entry.record);
         log(&entry.record);
-        self.append(entry, done);
+        let attached = self.follow(exchange, &entry.record);
+        self.append(entry, attached, done);
+    }
+
+    /// What a call tells of a conversation with an assistant: records of messages, and what is to be
+    /// remembered with them.
+    fn follow(&self, exchange: &Exchange, record: &Record) -> Attached {
+        let head = &exchange.head;
+        if !head.endpoint.as_str().starts_with("assistants.") {
+            return Attached::default();
+        }
+        let found = catch_unwind(AssertUnwindSafe(|| {
+            let whole = whole(exchange, record);
+            let seen = Seen { record: &whole, keep: head.keep_content, host: head.host.as_deref() };
+            let mut assistants = self.assistants.lock().unwrap_or_else(PoisonError::into_inner);
+            assistants.observe(seen, Timestamp::now())
+        }));
+        self.attached(found.unwrap_or_default())
+    }
+
+    /// Messages that have waited too long for their run.
+    fn tell_overdue(&self) {
+        let mut assistants = self.assistants.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = assistants.due(Timestamp::now());
+        drop(assistants);
+        if !found.derived.is_empty() {
+            self.store.append_derived(self.attached(found));
+        }
+    }
+
+    fn attached(&self, found: Found) -> Attached {
+        let derived = found.derived.iter().filter_map(|derived| self.derived(derived)).collect();
+        let redactor = self.redactor.load();
+        let threads = found.threads.into_iter();
+        let threads = threads.map(|(key, state)| (key, state.map(|json| masked(&json, &redactor))));
+        Attached { derived, threads: threads.collect() }
+    }
+
+    fn derived(&self, derived: &Derived) -> Option<Entry> {
+        let read = catch_unwind(AssertUnwindSafe(|| self.read(&derived.exchange)));
+        let mut entry = read.ok()?;
+        entry.record.timing.clone_from(&derived.timing);
+        entry.record.stream = derived.stream;
+        self.metrics.spent(&entry.record);
+        Some(entry)
+    }
+
+    fn read(&self, exchange: &Exchange) -> Entry {
+        self.masked(interpret(exchange, &self.book.load()))
     }
 
     fn masked(&self, read: Interpreted) -> Entry {
@@ -240,21 +291,24 @@ impl Recorder {
     }
 
     /// The store bounds what waits in it; what has no room there yet waits here.
-    fn append(&self, entry: Entry, done: Option<Waiter>) {
+    fn append(&self, entry: Entry, attached: Attached, done: Option<Waiter>) {
         // A strict client waits: it is told at once what becomes of its record.
         while done.is_none() && !self.store.has_room() {
             std::thread::sleep(STORE_FULL_PAUSE);
         }
-        self.store.append(entry, done);
+        self.store.append_with(entry, attached, done);
     }
 }
 
 /// The beginning of a text, masked. Masked before it is cut short, so that no secret is cut out of shape.
 fn masked_start(text: &str, redactor: &Redactor) -> String {
-    let start = text.get(..text.floor_char_boundary(ANSWER_BYTES_MAX)).unwrap_or_default();
-    match redactor.redact(start.as_bytes()) {
+    masked(text.get(..text.floor_char_boundary(ANSWER_BYTES_MAX)).unwrap_or_default(), redactor)
+}
+
+fn masked(text: &str, redactor: &Redactor) -> String {
+    match redactor.redact(text.as_bytes()) {
         Some((masked, _)) => String::from_utf8_lossy(&masked).into_owned(),
-        None => start.to_owned(),
+        None => text.to_owned(),
     }
 }
 

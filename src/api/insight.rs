@@ -176,7 +176,6 @@ pub(super) async fn grammar(
     State(context): State<Context>,
     Parameters(parameters): Parameters<GrammarParameters>,
 ) -> Result<Json<Value>, ApiError> {
-    use crate::query::Expr;
     let fields: Vec<Value> = Field::all()
         .map(|field| {
             let kind = format!("{:?}", field.kind()).to_ascii_lowercase();
@@ -187,18 +186,16 @@ pub(super) async fn grammar(
     let error =
         parsed.as_ref().err().map(|error| json!({ "message": error.message, "at": error.at }));
     let mut terms = Vec::new();
-    if let (Ok(Query { root: Some(Expr::And(parts)) }), true) =
-        (&parsed, parameters.explain.is_some_and(|explain| explain != "0"))
-    {
-        for at in 0..parts.len().min(EXPLAINED) {
-            let mut rest = parts.clone();
-            let text = rest.remove(at).to_string();
-            let root = if rest.len() == 1 { rest.pop() } else { Some(Expr::And(rest)) };
-            let query = Query { root };
-            let (reader, shown) = (context.reader.clone(), query.to_string());
-            let found = blocking(move || reader.list(&query, 1, None)).await?;
-            terms.push(json!({ "text": text, "rest": shown, "without": !found.items.is_empty() }));
-        }
+    let explain = parameters.explain.is_some_and(|explain| explain != "0") && parsed.is_ok();
+    let places = if explain { Query::terms(&parameters.q) } else { Vec::new() };
+    for place in places.into_iter().take(EXPLAINED) {
+        let mut rest = parameters.q.clone();
+        rest.replace_range(place.clone(), "");
+        let text = parameters.q.get(place.clone());
+        let (reader, query) = (context.reader.clone(), rest.parse::<Query>()?);
+        let found = blocking(move || reader.list(&query, 1, None)).await?;
+        terms.push(json!({ "text": text, "from": place.start, "to": place.end,
+            "rest": rest.trim(), "without": !found.items.is_empty() }));
     }
     Ok(Json(json!({ "fields": fields, "error": error, "terms": terms })))
 }

@@ -51,6 +51,8 @@ pub struct Context {
     pub settings: Arc<dyn Fn() -> Doors + Send + Sync>,
     /// calltap's version.
     pub version: &'static str,
+    /// The configuration in force, as the settings page shows it.
+    pub effective: Arc<dyn Fn() -> Value + Send + Sync>,
 }
 
 impl std::fmt::Debug for Context {
@@ -99,6 +101,7 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/sessions/{session}", get(sessions::show))
         .route("/api/v1/sessions/{session}/turns", get(sessions::turns))
         .route("/api/v1/events", get(events::follow))
+        .route("/api/v1/settings", get(effective))
         .route("/api/v1/store", get(calls::store))
         .route("/api/v1/openapi.json", get(openapi))
         .route("/metrics", get(metrics))
@@ -255,6 +258,10 @@ async fn openapi() -> impl IntoResponse {
 async fn metrics(State(context): State<Context>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], context.metrics.render())
+}
+
+async fn effective(State(context): State<Context>) -> Json<Value> {
+    Json((context.effective)())
 }
 
 async fn version(State(context): State<Context>) -> Json<Value> {

@@ -72,7 +72,7 @@ pub fn run(common: &Common, arguments: &Arguments, what: What) -> Result<Exit, S
     let query = parse_query(&arguments.query)?;
     let config = common.load(Vec::new())?.config;
     let dir = common.data_dir(&config)?;
-    let book = PriceBook::load(config.pricing.dir.as_deref())
+    let book = PriceBook::load(config.pricing.dir.as_deref(), Some(&dir))
         .map_err(|error| Stop::new(Exit::Config, error))?;
     let name = if what == What::Reindex { "reindex" } else { "recost" };
     let purpose = format!("{} {:?}", env!("CARGO_PKG_VERSION"), arguments.query);

@@ -51,7 +51,7 @@ const PIECES: &[&[u8]] = &[
     b"\xC2\x85",
 ];
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
+/// `SplitMix64` (Steele, Lea, Flood 2014).
 struct Random(u64);
 
 impl Random {

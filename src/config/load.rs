@@ -32,15 +32,13 @@ pub struct Sources {
     pub flags: Vec<(String, Value)>,
 }
 
-/// A configuration and where each of its keys was set.
+/// A configuration and the file it came from.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
     /// The file, if there was one.
     pub file: Option<PathBuf>,
-    /// Origin of every key that is not a default: `calltap.toml:3`, a variable's name, `flag`.
-    pub origins: BTreeMap<String, String>,
 }
 
 impl Sources {
@@ -80,8 +78,9 @@ pub fn load(sources: &Sources, check: impl Fn(&Config) -> Vec<Fault>) -> Result<
         set(&mut table, &path, value);
         origins.insert(path, origin);
     }
-    let config = read_table(table, outside, &mut faults);
-    if let Some(config) = &config {
+    let mut config = read_table(table, outside, &mut faults);
+    if let Some(config) = &mut config {
+        config.origins.clone_from(&origins);
         faults.extend(check(config));
     }
     for fault in &mut faults {
@@ -93,7 +92,7 @@ pub fn load(sources: &Sources, check: impl Fn(&Config) -> Vec<Fault>) -> Result<
         }
     }
     match config {
-        Some(config) if faults.is_empty() => Ok(Loaded { config, file, origins }),
+        Some(config) if faults.is_empty() => Ok(Loaded { config, file }),
         _ => Err(Faults::new(&faults, &name, &text)),
     }
 }
@@ -426,7 +425,7 @@ mod tests {
         .unwrap();
         assert_eq!(loaded.config.store.durability, super::super::Durability::Strict);
         assert!(!loaded.config.store.journal_start);
-        assert_eq!(loaded.origins["store.durability"], "CALLTAP_STORE__DURABILITY");
+        assert_eq!(loaded.config.origins["store.durability"], "CALLTAP_STORE__DURABILITY");
     }
 
     #[test]

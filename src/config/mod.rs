@@ -1,9 +1,11 @@
 //! The configuration: plain data, every key optional (SPEC §9). Loading it is `load`'s.
 
+mod effective;
 mod faults;
 mod load;
 mod units;
 
+pub use effective::{Setting, without_userinfo};
 pub use faults::{Fault, Faults};
 pub use load::{FILE, Loaded, Sources, load};
 pub use units::{ByteSize, Period};
@@ -34,6 +36,9 @@ pub struct Config {
     pub pricing: Pricing,
     /// calltap's own log.
     pub log: Log,
+    /// Where each key that is no default was set: `calltap.toml:3`, a variable's name, `flag`.
+    #[serde(skip)]
+    pub origins: BTreeMap<String, String>,
 }
 
 /// `[server]`

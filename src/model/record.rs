@@ -269,8 +269,14 @@ pub struct Cost {
     pub reported: Option<String>,
     /// One a priced bucket.
     pub lines: Vec<CostLine>,
-    /// Served tier.
+    /// Tier whose prices were asked for: the served one, `batch` or `fast`; `None` for the default.
     pub tier: Option<String>,
+    /// Who said so: `response`, or `usage` where it stands in the usage object.
+    pub tier_from: Option<String>,
+    /// All prompt tokens, which decide about the price where it has steps.
+    pub prompt_tokens_for_step: Option<u64>,
+    /// Factor on token prices for the place that served the call; `None` for 1.
+    pub multiplier: Option<String>,
     /// Billed tool calls, by unit, as they were given to be priced.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools_used: Vec<(String, u64)>,
@@ -321,8 +327,14 @@ pub struct PriceRef {
     pub layer: String,
     /// Date from which the price holds.
     pub from: Option<String>,
-    /// Version of the price book.
+    /// Day on which a person compared the price with its source.
+    #[serde(default)]
+    pub checked: Option<String>,
+    /// Version of the price book; for a file of one's own its name.
     pub book: String,
+    /// SHA-256 of the price file, in hex.
+    #[serde(default)]
+    pub sha256: Option<String>,
 }
 
 /// Who called.
@@ -376,3 +388,7 @@ pub struct Headers {
     /// Of the response.
     pub response: Vec<(String, String)>,
 }
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

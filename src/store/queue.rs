@@ -39,6 +39,14 @@ impl Work {
             Self::Started(row) => row.size(),
         }
     }
+
+    /// How many records are lost with it.
+    pub(super) fn records(&self) -> u64 {
+        match self {
+            Self::Call(row, _) => row.records(),
+            Self::Started(_) => 0,
+        }
+    }
 }
 
 /// What the handle and the writer thread share.
@@ -94,9 +102,9 @@ impl Shared {
         let mut state = self.lock();
         let full = state.bytes + state.writing_bytes + size > MAX_BYTES;
         if full || state.closing {
-            let is_call = matches!(work, Work::Call(..));
-            if is_call {
-                *state.dropped.entry(DROPPED.to_owned()).or_default() += 1;
+            let records = work.records();
+            if records > 0 {
+                *state.dropped.entry(DROPPED.to_owned()).or_default() += records;
                 state.dropped_unsaved = true;
             }
             drop(state);

@@ -2,7 +2,8 @@
 //! the writer only binds and steps.
 
 use super::{
-    Bodies, Entry, Started,
+    Attached, Bodies, Entry, Started,
+    attached::Rows,
     pack::{self, Packed, pack},
 };
 use crate::model::Record;
@@ -94,6 +95,9 @@ pub(super) struct Row {
     columns: Vec<Value>,
     doc: Doc,
     bodies: Option<PackedBodies>,
+    /// One with this id is enough.
+    once: bool,
+    attached: Rows,
 }
 
 /// A call in flight, ready to be bound.
@@ -133,7 +137,29 @@ impl Row {
         let mut columns: Vec<Value> = COLUMNS.iter().map(|(_, of)| of(&record)).collect();
         columns.push(answer.as_deref().map(first_words).into());
         columns.push(bodies.is_some().into());
-        Self { id: record.id, columns, doc: Doc::of(&record), bodies }
+        Self {
+            id: record.id,
+            columns,
+            doc: Doc::of(&record),
+            bodies,
+            once: false,
+            attached: Rows::default(),
+        }
+    }
+
+    /// A record that changes nothing where its id is taken.
+    pub(super) fn once(entry: Entry) -> Self {
+        Self { once: true, ..Self::of(entry) }
+    }
+
+    /// The row with what hangs on it.
+    pub(super) fn with(self, attached: Attached) -> Self {
+        Self { attached: Rows::of(attached), ..self }
+    }
+
+    /// How many records it stands for.
+    pub(super) fn records(&self) -> u64 {
+        1 + self.attached.records()
     }
 
     /// What it holds in memory, about.
@@ -141,19 +167,22 @@ impl Row {
         let bodies = self.bodies.as_ref().map_or(0, |bodies| {
             bodies.request.data.len() + bodies.response.data.len() + bodies.chunks.data.len() * 2
         });
-        OVERHEAD + self.doc.size() + bodies
+        OVERHEAD + self.doc.size() + bodies + self.attached.size()
     }
 
-    /// Inserts the call and removes it from the journal; gives its `seq`. A taken id is never
-    /// overwritten: the row takes a fresh one and says whom it repeats.
+    /// Inserts the call, after what hangs on it, and removes it from the journal; gives its `seq`. A
+    /// taken id is never overwritten: the row takes a fresh one and says whom it repeats.
     pub(super) fn insert(&mut self, conn: &Connection) -> rusqlite::Result<i64> {
+        let attached = self.attached.insert(conn)?;
         let old = self.id.to_string();
-        let taken = conn
-            .prepare_cached("SELECT 1 FROM calls WHERE id = ?1")?
-            .query_row([&old], |_| Ok(()))
+        let taken: Option<i64> = conn
+            .prepare_cached("SELECT seq FROM calls WHERE id = ?1")?
+            .query_row([&old], |row| row.get(0))
             .optional()?;
-        if taken.is_some() {
-            self.rename();
+        match taken {
+            Some(seq) if self.once => return Ok(attached.unwrap_or(seq)),
+            Some(_) => self.rename(),
+            None => {}
         }
         conn.prepare_cached(&INSERT)?.execute(params_from_iter(self.columns.iter()))?;
         let seq = conn.last_insert_rowid();

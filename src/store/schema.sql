@@ -94,6 +94,8 @@ CREATE TABLE journal (
     request_crc  INTEGER NOT NULL
 ) STRICT;
 
+CREATE TABLE threads (key TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT;
+
 CREATE TABLE cursors (
     name  TEXT PRIMARY KEY,
     seq   INTEGER NOT NULL,

@@ -244,7 +244,7 @@ fn one(conn: &Connection, session: &str) -> Result<Option<Value>, StoreError> {
             "session": session, "name": face.name, "customer": face.customer, "user": face.user,
             "first_at": sum.first_at, "last_at": sum.last_at, "calls": sum.calls, "errors": sum.errors,
             "input_tokens": sum.input, "output_tokens": sum.output, "cost": dollars(sum.cost),
-            "unpriced": sum.unpriced, "model_ms": sum.latency_total, "models": face.models,
+            "unpriced": sum.unpriced, "model_ms": (sum.latency_total * 1000.0).round() / 1000.0, "models": face.models,
             "prompts": face.prompts, "preview": face.preview,
         })
     }))

@@ -70,7 +70,7 @@ pub(super) fn record(at: i64) -> Record {
     }
 }
 
-fn entry(at: i64) -> Entry {
+pub(super) fn entry(at: i64) -> Entry {
     let body = |text: String| Body { total: text.len() as u64, kept: text.into(), sha256: None };
     let mut chunks = ChunkLog::default();
     chunks.push(100, 5000);

@@ -106,12 +106,12 @@ impl Writer {
             }
             let closing = self.shared.pause(pause);
             if closing && self.closing_since.get_or_insert_with(Instant::now).elapsed() > CLOSING {
-                let lost = group.iter().filter(|work| matches!(work, Work::Call(..))).count();
+                let lost: u64 = group.iter().map(Work::records).sum();
                 tracing::error!(
                     lost,
                     "records are lost: the store could not be written until the end"
                 );
-                self.shared.count_dropped(super::queue::DROPPED, lost as u64);
+                self.shared.count_dropped(super::queue::DROPPED, lost);
                 self.shared.group_done();
                 return;
             }
@@ -165,7 +165,12 @@ impl Writer {
 
     fn confirm(&mut self, group: Vec<Work>, seqs: &[Option<i64>]) {
         if let Some(last) = seqs.iter().flatten().max() {
-            self.shared.committed.send_replace(*last);
+            // A record that was there already has an old place.
+            self.shared.committed.send_if_modified(|committed| {
+                let grew = last > committed;
+                *committed = (*last).max(*committed);
+                grew
+            });
         }
         self.shared.group_done();
         for (work, seq) in group.into_iter().zip(seqs) {

@@ -12,6 +12,7 @@ mod harness;
 
 mod abort;
 mod api;
+mod assistants;
 mod cli;
 mod disk;
 mod durability;
@@ -23,6 +24,7 @@ mod http2;
 mod keys;
 mod memory;
 mod pool;
+mod prices;
 mod records;
 mod rederive;
 mod secrets;

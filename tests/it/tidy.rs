@@ -13,6 +13,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("content", 1),
     ("splice", 1),
     ("codec", 1),
+    ("assistants", 2),
     ("query", 2),
     ("redact", 2),
     ("pricing", 2),
@@ -36,7 +37,8 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 
 /// These floors turn data into data: none of these words may stand there.
-const PURE: &[&str] = &["model", "content", "query", "splice", "codec", "sink", "tokens"];
+const PURE: &[&str] =
+    &["model", "content", "query", "splice", "codec", "sink", "assistants", "tokens"];
 const IMPURE: &[&str] = &[
     "tokio",
     "reqwest",

@@ -95,7 +95,7 @@ function List({ list, q, peek, still }: { list: CallList; q: string; peek: strin
   const template = shown.map((column) => column.width).join(" ");
   still.current = view.scrolled > height || peek !== null;
   useEffect(() => {
-    if (!list.busy.value && !list.done.value && view.last > going.length + rows.length - 60) void list.more();
+    if (rows.length && !list.busy.value && !list.done.value && view.last > going.length + rows.length - 60) void list.more();
   }, [view.last, rows.length, list.busy.value]);
   // Rows that are let go at the newer end must not move the ones in sight.
   const cut = useRef(0);

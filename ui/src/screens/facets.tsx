@@ -2,6 +2,7 @@
 
 import { get } from "../lib/api.ts";
 import { line, short } from "../lib/format.ts";
+import { own } from "../lib/own.ts";
 import { useLoad } from "../lib/load.ts";
 import { has, term, toggle } from "../lib/query.ts";
 import type { Facets as Answer } from "../lib/types.ts";
@@ -21,7 +22,7 @@ export function Facets({ q, apply }: { q: string; apply: (q: string) => void }) 
     <aside class="facets" aria-label="Facets">
       {filled.map(({ field, values, more }) => (
         <section key={field}>
-          <h2>{NAMES[field] ?? field}</h2>
+          <h2>{own(NAMES, field) ?? field}</h2>
           <ul>
             {values.map(({ value, count }) => {
               const wanted = term(field, value);
