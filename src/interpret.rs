@@ -13,6 +13,7 @@ use crate::{
     tokens,
 };
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
@@ -181,6 +182,7 @@ pub fn begun(head: &Head) -> Record {
         headers: Headers { request: head.request_headers.clone(), response: Vec::new() },
         sinks: head.sinks.clone(),
         repeats: None,
+        response_id: None,
         notes: Vec::new(),
     }
 }
@@ -345,11 +347,22 @@ fn outcome(exchange: &Exchange, meaning: &Meaning, decoded: &Decoded) -> Outcome
     }
 }
 
-/// Streams of these endpoints say when they are finished.
+/// Endpoints whose streams say when they are finished.
+const SAY_THE_END: [&str; 8] = [
+    "assistants.run",
+    "chat.completions",
+    "completions",
+    "responses",
+    "audio.transcriptions",
+    "audio.translations",
+    "images.generations",
+    "images.edits",
+];
+
+/// Whether a stream without a last word was cut short.
 fn ends_visibly(exchange: &Exchange) -> bool {
-    let endpoint = &exchange.head.endpoint;
-    let says = endpoint.has_stream_usage() || endpoint.as_str() == "assistants.run";
-    says && !exchange.response.is_truncated()
+    let endpoint = exchange.head.endpoint.as_str();
+    SAY_THE_END.contains(&endpoint) && !exchange.response.is_truncated()
 }
 
 /// A client that closes after the terminal event went away with the whole answer.
@@ -470,8 +483,10 @@ fn notes(exchange: &Exchange, meaning: &Meaning, decoded: &Decoded) -> Vec<Strin
 }
 
 fn add_meaning(record: &mut Record, meaning: Meaning, head: &Head, book: &PriceBook) {
-    record.model = Model { requested: meaning.model_requested, served: meaning.model_served };
+    let requested = meaning.model_requested.or_else(|| model_of_query(head));
+    record.model = Model { requested, served: meaning.model_served };
     record.finish_reasons = meaning.finish_reasons;
+    record.response_id = meaning.response_id;
     record.parameters = meaning.parameters;
     record.usage = meaning.usage.unwrap_or_default();
     record.host = head.host.as_deref().map(str::to_owned);
@@ -500,6 +515,15 @@ pub fn set_cost(
     record.cost.tools_used = tools;
 }
 
+/// The model of a connection stands in its URL; at Azure it is a deployment.
+fn model_of_query(head: &Head) -> Option<String> {
+    let pairs = head.query.as_deref()?.split('&').filter_map(|pair| pair.split_once('='));
+    let named = pairs.filter(|(name, _)| matches!(*name, "model" | "deployment"));
+    let named = named.filter(|_| head.endpoint.as_str() == "realtime");
+    let value = named.map(|(_, value)| percent_decode_str(value).decode_utf8_lossy()).next()?;
+    (!value.is_empty() && value.len() <= 256).then(|| value.into_owned())
+}
+
 /// The request's own fields fill what the caller's metadata left open, but not the key's defaults.
 fn fill_tags(tags: &mut Tags, from_request: Tags, head: &Head) {
     let mut strong = head.tags.clone();
@@ -511,7 +535,9 @@ fn fill_tags(tags: &mut Tags, from_request: Tags, head: &Head) {
 }
 
 /// `x-calltap-log: metadata`: no bodies and nothing taken from them (SPEC §13.10).
-fn strip_content(record: &mut Record) {
+pub fn strip_content(record: &mut Record) {
+    record.request = None;
+    record.response = None;
     record.tags.user_query = None;
     record.tags.context = None;
     record.tags.expected = None;

@@ -7,6 +7,7 @@ use crate::{
     assistants::{Assistants, Derived, Found, Seen},
     codec, content,
     interpret::{Interpreted, begun, interpret, started, whole},
+    lineage::{Lineage, Link},
     metrics::Metrics,
     model::{Exchange, Head, Headers, Outcome, Record, Tags, Timestamp},
     pricing::PriceBook,
@@ -59,6 +60,8 @@ pub struct Recorder {
     pub journal: bool,
     /// Running calls.
     pub running: Arc<Running>,
+    /// Sessions of responses that go on from one another.
+    pub lineage: Mutex<Lineage>,
     /// Conversations of Assistants.
     pub assistants: Mutex<Assistants>,
     /// Calls that found no place in the queue since the last look.
@@ -216,13 +219,14 @@ impl Recorder {
         let read = read.ok_or(());
         let masked = read
             .and_then(|read| catch_unwind(AssertUnwindSafe(|| self.masked(read))).map_err(|_| ()));
-        let entry = masked.unwrap_or_else(|()| {
+        let mut entry = masked.unwrap_or_else(|()| {
             self.metrics.capture_dropped("capture_error");
             tracing::error!(call.id = %exchange.head.id, "a call could not be read; its record is bare");
             let mut record = begun(&exchange.head);
             record.notes.push("capture_error: the call could not be read".to_owned());
             Entry { record, bodies: None, answer: None }
         });
+        self.link(&mut entry.record);
         self.metrics.recorded(&entry.record);
         log(&entry.record);
         let attached = self.follow(exchange, &entry.record);
@@ -272,6 +276,24 @@ impl Recorder {
         Some(entry)
     }
 
+    /// A response without a session is in that of the response it goes on from.
+    fn link(&self, record: &mut Record) {
+        if record.endpoint.as_str() != "responses" {
+            return;
+        }
+        let previous = record.tags.metadata.get("previous_response_id").and_then(Value::as_str);
+        let link = Link {
+            id: record.response_id.as_deref(),
+            previous,
+            said: record.tags.session.as_deref(),
+            is_read_again: record.method == "GET",
+            is_kept: record.parameters.get("store") != Some(&Value::Bool(false)),
+        };
+        let mut lineage = self.lineage.lock().unwrap_or_else(PoisonError::into_inner);
+        record.tags.session =
+            lineage.session(link, |id| self.store.session_of_response(id).ok().flatten());
+    }
+
     fn read(&self, exchange: &Exchange) -> Entry {
         self.masked(interpret(exchange, &self.book.load()))
     }
@@ -281,8 +303,12 @@ impl Recorder {
         let redactor = self.redactor.load();
         let mut record = mask(record, &redactor);
         let bodies = bodies.map(|mut bodies| {
-            mask_request(&mut bodies, &mut record, &redactor);
-            mask_response(&mut bodies, &mut record, response.as_ref(), &redactor);
+            if record.status == Some(101) {
+                mask_socket(&mut bodies, &mut record, &redactor);
+            } else {
+                mask_request(&mut bodies, &mut record, &redactor);
+                mask_response(&mut bodies, &mut record, response.as_ref(), &redactor);
+            }
             bodies
         });
         let answer = response.as_ref().filter(|_| bodies.is_some()).and_then(codec::answer_text);
@@ -327,6 +353,16 @@ fn mask(record: Record, redactor: &Redactor) -> Record {
     bare.headers = Headers::default();
     bare.notes = vec!["redacted: metadata could not be masked and was left out".to_owned()];
     bare
+}
+
+/// Masks the messages of a websocket. Where something matched, they take the place of the frames.
+fn mask_socket(bodies: &mut Bodies, record: &mut Record, redactor: &Redactor) {
+    for (whose, body) in [("request", &mut bodies.request), ("response", &mut bodies.response)] {
+        if let Some((masked, kinds)) = redactor.redact(&codec::socket_texts(&body.kept)) {
+            body.kept = masked.into();
+            record.notes.push(format!("{whose} redacted: {}", kinds.join(", ")));
+        }
+    }
 }
 
 fn mask_request(bodies: &mut Bodies, record: &mut Record, redactor: &Redactor) {

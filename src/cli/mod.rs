@@ -12,6 +12,7 @@ mod rederive;
 mod run;
 mod serve;
 mod show;
+mod sinks;
 mod stats;
 mod store;
 mod tail;
@@ -81,6 +82,9 @@ enum Command {
     Reindex(rederive::Arguments),
     /// Price stored calls again with the present price book; no server may run on the store
     Recost(rederive::Arguments),
+    /// Where records go, how that is going, and what to do about it
+    #[command(subcommand)]
+    Sinks(sinks::Command),
     /// What calls cost, and why
     #[command(subcommand)]
     Pricing(pricing::Command),
@@ -194,6 +198,7 @@ fn run(arguments: Arguments) -> Result<Exit, Stop> {
         Command::Export(arguments) => export::run(&common, &arguments),
         Command::Reindex(arguments) => rederive::run(&common, &arguments, rederive::What::Reindex),
         Command::Recost(arguments) => rederive::run(&common, &arguments, rederive::What::Recost),
+        Command::Sinks(command) => sinks::run(&common, &command),
         Command::Pricing(command) => pricing::run(&common, &command),
         Command::Store(command) => store::run(&common, command),
         Command::Config(command) => configuration::run(&common, &command),

@@ -79,6 +79,9 @@ pub struct Record {
     /// The call that this one repeats: the same caller-chosen id.
     #[serde(default)]
     pub repeats: Option<Uuid>,
+    /// The provider's id of the response, where later calls can refer to it (Responses).
+    #[serde(default)]
+    pub response_id: Option<String>,
     /// Everything that was degraded.
     pub notes: Vec<String>,
 }

@@ -26,7 +26,7 @@ pub use metadata::Labels;
 pub use route::split_metadata;
 pub use spill::Spiller;
 pub use tape::Budget;
-pub use upstream::{Upstream, Upstreams};
+pub use upstream::{Upstream, Upstreams, tls_config};
 
 use crate::{
     config::{Config, Content, Durability, OnDisconnect},

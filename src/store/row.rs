@@ -23,6 +23,7 @@ type Column = (&'static str, fn(&Record) -> Value);
 /// The columns of `calls` that come from the record, in the order of the schema.
 const COLUMNS: &[Column] = &[
     ("id", |r| r.id.to_string().into()),
+    ("response_id", |r| r.response_id.clone().into()),
     ("repeats", |r| r.repeats.map(|id| id.to_string()).into()),
     ("started_at", |r| r.started_at.to_string().into()),
     ("ended_at", |r| r.ended_at.to_string().into()),

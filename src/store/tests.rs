@@ -66,6 +66,7 @@ pub(super) fn record(at: i64) -> Record {
         headers: crate::model::record::Headers::default(),
         sinks: None,
         repeats: None,
+        response_id: None,
         notes: Vec::new(),
     }
 }

@@ -83,7 +83,7 @@ pub fn run(common: &Common, command: &Command) -> Result<Exit, Stop> {
     if let Command::Check { dir } = command {
         let notes = PriceBook::check(dir.as_deref(), Timestamp::now());
         for note in notes.map_err(|why| Stop::new(Exit::Config, why))? {
-            out::line(&note)?;
+            out::line(&if common.json { json!({ "note": note }).to_string() } else { note })?;
         }
         return Ok(Exit::Ok);
     }

@@ -101,8 +101,10 @@ export function when(time: string | null | undefined, now = new Date()): string 
 
 export const stamp = (time: string | null | undefined): string => (time ? `${day(time)} ${clock(time, true)}` : "–");
 
-/** One line of at most `max` characters; control characters become spaces. */
-export function line(text: string | null | undefined, max = 160): string {
+/** One line of at most `max` characters; control characters become spaces. What is no text is shown as JSON. */
+export function line(value: unknown, max = 160): string {
+  if (value === null || value === undefined) return "";
+  const text = typeof value === "string" ? value : JSON.stringify(value);
   if (!text) return "";
   // The class covers C0, DEL, C1 and the bidirectional overrides.
   const clean = text.slice(0, max * 2).replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g, " ").trim();

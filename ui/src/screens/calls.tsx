@@ -139,8 +139,8 @@ function List({ list, q, peek, still }: { list: CallList; q: string; peek: strin
   return (
     <>
       <Announcer arrived={list.arrived.value} />
-      {list.pending.value + list.cut.value > 0 && (
-        <button type="button" class="pill" onClick={toTop}><Icon name="up" /> {list.cut.value ? "Back to the newest" : `${plural(list.pending.value, "new call")}`}</button>
+      {(list.gap.value || list.pending.value + list.cut.value > 0) && (
+        <button type="button" class="pill" onClick={toTop}><Icon name="up" /> {list.cut.value ? "Back to the newest" : list.gap.value ? "Newer calls" : plural(list.pending.value, "new call")}</button>
       )}
       {list.error.value && list.error.value.status !== 400 && <Trouble error={list.error.value} what="a list of calls" again={() => void list.start()} />}
       <div ref={box} class={`grid${peek ? " beside" : ""}`} role="grid" aria-label="Calls, newest first" aria-rowcount={list.done.value ? rows.length + going.length + 1 : -1} aria-colcount={shown.length} tabIndex={0} style={{ "--columns": template, "--row": `${height}px` }}>

@@ -198,6 +198,28 @@ test("a long list stays a short one in the page, and scrolls into the past", asy
   await context.close();
 });
 
+test("a tab that slept asks for the newest calls, not for all that it missed", async () => {
+  const { page, context } = await open("/");
+  await page.getByRole("button", { name: "Live" }).waitFor();
+  const followed = [];
+  page.on("request", (request) => request.url().includes("/api/v1/events") && followed.push(new URL(request.url()).searchParams.get("since")));
+  const sleep = (hidden) => page.evaluate((value) => {
+    Object.defineProperty(document, "hidden", { value, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden);
+  await sleep(true);
+  await call(tap.base, ask("while the tab slept"));
+  await page.evaluate(() => {
+    const { now } = Date;
+    Date.now = () => now() + 3_600_000;
+  });
+  assert.equal(await page.getByText("while the tab slept").count(), 0);
+  await sleep(false);
+  await page.getByText("while the tab slept").waitFor();
+  assert.equal(followed[0], null);
+  await context.close();
+});
+
 test("views and columns are remembered", async () => {
   const { page, context } = await open("/?q=model:gpt-4o");
   await page.getByRole("button", { name: "Save this view" }).click();

@@ -35,4 +35,5 @@ test("a line is one line, without controls and without direction marks", () => {
   assert.equal(line("a\nb\u0000c\u202ed"), "a b c d");
   assert.equal(line("x".repeat(500), 10), `${"x".repeat(10)}…`);
   assert.equal(line(null), "");
+  assert.equal(line(["a", 1]), '["a",1]');
 });
