@@ -455,7 +455,9 @@ fn fill_tags(tags: &mut Tags, from_request: Tags, head: &Head) {
 }
 
 /// `x-calltap-log: metadata`: no bodies and nothing taken from them (SPEC §13.10).
-fn strip_content(record: &mut Record) {
+pub fn strip_content(record: &mut Record) {
+    record.request = None;
+    record.response = None;
     record.tags.user_query = None;
     record.tags.context = None;
     record.tags.expected = None;

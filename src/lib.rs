@@ -8,6 +8,7 @@ pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod content;
+pub mod delivery;
 pub mod interpret;
 pub mod lineage;
 pub mod metrics;

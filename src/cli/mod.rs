@@ -11,6 +11,7 @@ mod pricing;
 mod run;
 mod serve;
 mod show;
+mod sinks;
 mod stats;
 mod store;
 mod tail;
@@ -76,6 +77,9 @@ enum Command {
     Stats(stats::Arguments),
     /// Write stored calls to a file
     Export(export::Arguments),
+    /// Where records go, how that is going, and what to do about it
+    #[command(subcommand)]
+    Sinks(sinks::Command),
     /// What calls cost, and why
     #[command(subcommand)]
     Pricing(pricing::Command),
@@ -187,6 +191,7 @@ fn run(arguments: Arguments) -> Result<Exit, Stop> {
         Command::Show(arguments) => show::run(&common, &arguments),
         Command::Stats(arguments) => stats::run(&common, &arguments),
         Command::Export(arguments) => export::run(&common, &arguments),
+        Command::Sinks(command) => sinks::run(&common, &command),
         Command::Pricing(command) => pricing::run(&common, &command),
         Command::Store(command) => store::run(&common, command),
         Command::Config(command) => configuration::run(&common, &command),

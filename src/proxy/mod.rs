@@ -24,7 +24,7 @@ pub use error::{ProxyError, Retry};
 pub use keys::{Fingerprints, Keys};
 pub use spill::Spiller;
 pub use tape::Budget;
-pub use upstream::{Upstream, Upstreams};
+pub use upstream::{Upstream, Upstreams, tls_config};
 
 use crate::{
     config::{Config, Content, Durability, OnDisconnect},

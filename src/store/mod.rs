@@ -9,6 +9,7 @@ mod facets;
 mod filter;
 mod fulltext;
 mod histogram;
+mod lanes;
 mod lock;
 mod open;
 mod pack;
@@ -30,6 +31,7 @@ mod unpriced;
 mod writer;
 
 pub use facets::{Count, Facet, Facets};
+pub use lanes::{Exception, LaneChange, LaneRow, Progress, Room, Taken};
 pub use pack::{Packed, pack, unpack};
 pub use series::{Line, PromptRow, Question, Series, Totals, VersionRow};
 pub use sessions::Turns;
@@ -187,6 +189,11 @@ impl Store {
         Ok(Self {
             inner: Arc::new(Inner { shared, extractor, pool: reader::Pool::new(file), thread }),
         })
+    }
+
+    /// Whether a running calltap has the store in `dir`.
+    pub fn is_served(dir: &Path) -> bool {
+        lock::is_taken(dir)
     }
 
     /// Appends a finished call. `done` fires after the commit that holds it (or says why it failed;

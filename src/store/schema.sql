@@ -60,6 +60,7 @@ CREATE INDEX calls_session ON calls (session) WHERE session IS NOT NULL;
 CREATE INDEX calls_response ON calls (response_id) WHERE response_id IS NOT NULL;
 CREATE INDEX calls_customer ON calls (customer) WHERE customer IS NOT NULL;
 CREATE INDEX calls_prompt ON calls (prompt) WHERE prompt IS NOT NULL;
+CREATE INDEX calls_unpriced ON calls (provider, model) WHERE cost_status IN ('unpriced', 'partial');
 CREATE INDEX calls_failed ON calls (seq) WHERE outcome <> 'completed';
 
 CREATE TABLE docs (

@@ -14,6 +14,7 @@ mod abort;
 mod api;
 mod assistants;
 mod cli;
+mod delivery;
 mod disk;
 mod durability;
 mod faults;
