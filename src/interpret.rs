@@ -5,11 +5,12 @@ use crate::{
     content::{self, Decoded},
     model::{
         Body, CallError, ChunkLog, Client, Cost, End, Exchange, Head, Headers, Model, Outcome,
-        Record, Sizes, Tags, Timestamp, Timing, Usage,
+        Record, Sizes, Tags, Timestamp, Timing, Usage, UsageSource,
     },
     pricing::{Charge, PriceBook},
     splice::cut_all,
     store::{Bodies, Stored},
+    tokens,
 };
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
@@ -29,6 +30,15 @@ pub struct Interpreted {
     pub bodies: Option<Bodies>,
     /// What the non-streaming endpoint would have returned.
     pub response: Option<Value>,
+    /// What to count tokens from, where the provider sent no usage: [`Interpreted::measure`] does it.
+    pub unmeasured: Option<Unmeasured>,
+}
+
+/// An exchange without usage.
+#[derive(Debug)]
+pub struct Unmeasured {
+    request: Option<Value>,
+    broke_off: bool,
 }
 
 /// The record of a finished call, and its raw bodies.
@@ -68,11 +78,68 @@ pub fn interpret(exchange: &Exchange, book: &PriceBook) -> Interpreted {
         chunks: exchange.chunks.clone(),
     });
     let response = meaning.response.take();
+    let unmeasured = broke_off(&record, &meaning, response.as_ref())
+        .map(|broke_off| Unmeasured { request: meaning.request.take(), broke_off });
     add_meaning(&mut record, meaning, &head, book);
     if !head.keep_content {
         strip_content(&mut record);
     }
-    Interpreted { record, bodies, response }
+    Interpreted { record, bodies, response, unmeasured }
+}
+
+impl Interpreted {
+    /// Counts the tokens of a call whose provider sent no usage, and prices them. Takes its time: a
+    /// vocabulary may have to be loaded first.
+    pub fn measure(&mut self, book: &PriceBook) {
+        let Some(unmeasured) = self.unmeasured.take() else { return };
+        let record = &mut self.record;
+        let model = record.model.served.as_deref().or(record.model.requested.as_deref());
+        let tokens::Estimate { input, output, notes } = tokens::estimate(&tokens::Question {
+            endpoint: record.endpoint.as_str(),
+            model: model.unwrap_or_default(),
+            request: unmeasured.request.as_ref(),
+            response: self.response.as_ref(),
+            broke_off: unmeasured.broke_off,
+        });
+        record.notes.extend(notes);
+        if input.is_none() && output.is_none() {
+            return;
+        }
+        let source =
+            if unmeasured.broke_off { UsageSource::Partial } else { UsageSource::Estimated };
+        let total = match record.endpoint.as_str() {
+            "embeddings" => input,
+            _ => input.zip(output).map(|(input, output)| input.saturating_add(output)),
+        };
+        record.usage = Usage { source, input, output, total, ..Usage::default() };
+        let (tier, tools) = (record.cost.tier.take(), std::mem::take(&mut record.cost.tools_used));
+        set_cost(record, tier.as_deref(), tools, book);
+    }
+}
+
+/// Whether the answer of a call without usage broke off; `None` where there is nothing to count: the
+/// call was never answered, failed, or is not billed by tokens.
+fn broke_off(record: &Record, meaning: &Meaning, response: Option<&Value>) -> Option<bool> {
+    let asks = meaning.request.as_ref().and_then(Value::as_object).is_some_and(|request| {
+        ["messages", "input", "prompt"].iter().any(|member| request.contains_key(*member))
+    });
+    let failed = record.status.is_some_and(|status| status >= 400);
+    let counts = tokens::counts(record.endpoint.as_str()) && record.method == "POST";
+    if meaning.usage.is_some() || !asks || failed || !counts {
+        return None;
+    }
+    let answered = ["choices", "output", "data"].iter().any(|member| {
+        let items = response.and_then(|response| response.get(member)?.as_array());
+        items.is_some_and(|items| !items.is_empty())
+    });
+    let status = response.and_then(|response| response.get("status")?.as_str());
+    let runs_on = matches!(status, Some("queued" | "in_progress"));
+    match record.outcome {
+        Outcome::Refused | Outcome::ConnectFailed => None,
+        Outcome::Completed => (answered && !runs_on).then_some(false),
+        Outcome::ProviderError => answered.then_some(true),
+        _ => Some(true),
+    }
 }
 
 /// The record of a call that has only begun: as it stands if nothing more is ever heard of it.
@@ -92,6 +159,7 @@ pub fn begun(head: &Head) -> Record {
         query: head.query.clone(),
         upstream: head.upstream.to_string(),
         provider: head.provider.to_string(),
+        host: None,
         model: Model::default(),
         stream: false,
         outcome: Outcome::Interrupted,
@@ -421,18 +489,30 @@ fn add_meaning(record: &mut Record, meaning: Meaning, head: &Head, book: &PriceB
     record.response_id = meaning.response_id;
     record.parameters = meaning.parameters;
     record.usage = meaning.usage.unwrap_or_default();
+    record.host = head.host.as_deref().map(str::to_owned);
+    set_cost(record, meaning.service_tier.as_deref(), meaning.tools, book);
+    fill_tags(&mut record.tags, meaning.tags, head);
+}
+
+/// Prices the record as it stands.
+pub fn set_cost(
+    record: &mut Record,
+    tier: Option<&str>,
+    tools: Vec<(String, u64)>,
+    book: &PriceBook,
+) {
     record.cost = book.price(&Charge {
         provider: &record.provider,
         served: record.model.served.as_deref(),
         requested: record.model.requested.as_deref(),
         endpoint: record.endpoint.as_str(),
         usage: &record.usage,
-        tier: meaning.service_tier.as_deref(),
-        tools: &meaning.tools,
+        tier,
+        tools: &tools,
         at: record.started_at,
-        host: head.host.as_deref(),
+        host: record.host.as_deref(),
     });
-    fill_tags(&mut record.tags, meaning.tags, head);
+    record.cost.tools_used = tools;
 }
 
 /// The model of a connection stands in its URL; at Azure it is a deployment.

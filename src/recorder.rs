@@ -23,7 +23,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -38,6 +38,8 @@ const IDLE: Duration = Duration::from_millis(250);
 const BATCH: usize = 256;
 /// Bytes of an answer looked at for the words that a list shows.
 const ANSWER_BYTES_MAX: usize = 16 << 10;
+/// Most bytes of calls that wait for their tokens to be counted.
+const UNCOUNTED_BYTES_MAX: usize = 64 << 20;
 /// Pause while the store has no room.
 const STORE_FULL_PAUSE: Duration = Duration::from_millis(5);
 
@@ -66,6 +68,16 @@ pub struct Recorder {
     pub unrecorded: Arc<AtomicU64>,
     /// No call begins any more: an empty queue stays empty.
     pub stopping: Arc<AtomicBool>,
+    /// Bytes of calls that wait for their tokens to be counted.
+    pub uncounted: AtomicUsize,
+}
+
+/// A call without usage on its way to the thread that counts tokens.
+struct Uncounted {
+    exchange: Exchange,
+    read: Interpreted,
+    done: Option<Waiter>,
+    size: usize,
 }
 
 /// Calls that are on their way, for whoever wants to look.
@@ -82,7 +94,24 @@ impl Running {
 impl Recorder {
     /// Works until the last sender of `events` is gone, or calltap stops and nothing comes any more.
     /// Blocks.
-    pub fn run(self, mut events: mpsc::Receiver<Event>, runtime: &Handle) {
+    pub fn run(self, events: mpsc::Receiver<Event>, runtime: &Handle) {
+        let (later, jobs) = std::sync::mpsc::channel();
+        let recorder = &self;
+        std::thread::scope(|scope| {
+            let counting = std::thread::Builder::new().name("calltap-tokens".to_owned());
+            let counter = counting.spawn_scoped(scope, move || recorder.count_tokens(&jobs));
+            // The thread ends with the last sender.
+            let later = counter.is_ok().then_some(later);
+            recorder.work(events, runtime, later.as_ref());
+        });
+    }
+
+    fn work(
+        &self,
+        mut events: mpsc::Receiver<Event>,
+        runtime: &Handle,
+        later: Option<&std::sync::mpsc::Sender<Uncounted>>,
+    ) {
         let mut young: VecDeque<(Instant, Arc<Head>)> = VecDeque::new();
         let mut batch = Vec::with_capacity(BATCH);
         loop {
@@ -102,7 +131,7 @@ impl Recorder {
                         }
                         young.push_back((Instant::now(), head));
                     }
-                    Event::Ended(captured) => self.record(*captured),
+                    Event::Ended(captured) => self.record(*captured, later),
                 }
             }
             self.write_journal(&mut young);
@@ -140,26 +169,67 @@ impl Recorder {
         Started { record: mask(record, &redactor), request }
     }
 
-    fn record(&self, captured: Captured) {
+    fn record(&self, captured: Captured, later: Option<&std::sync::mpsc::Sender<Uncounted>>) {
         let Some((exchange, done)) = captured.into_exchange(|id| self.spiller.read_back(id)) else {
             return;
         };
         if let Ok(mut running) = self.running.0.lock() {
             running.remove(&exchange.head.id);
         }
-        let head = Arc::clone(&exchange.head);
-        let read = catch_unwind(AssertUnwindSafe(|| self.read(&exchange)));
-        let mut entry = read.unwrap_or_else(|_| {
+        let read = || interpret(&exchange, &self.book.load());
+        let Ok(read) = catch_unwind(AssertUnwindSafe(read)) else {
+            return self.finish(&exchange, None, done);
+        };
+        if read.unmeasured.is_none() {
+            return self.finish(&exchange, Some(read), done);
+        }
+        // Each body stands there twice: as bytes and as what was read from them.
+        let size = (exchange.request.kept.len() + exchange.response.kept.len()).saturating_mul(2);
+        let waiting = self.uncounted.fetch_add(size, Ordering::Relaxed) + size;
+        let job = Uncounted { exchange, read, done, size };
+        let sent = match later {
+            Some(later) if waiting <= UNCOUNTED_BYTES_MAX => later.send(job).map_err(|back| back.0),
+            _ => Err(job),
+        };
+        if let Err(mut job) = sent {
+            self.uncounted.fetch_sub(job.size, Ordering::Relaxed);
+            job.read.unmeasured = None;
+            job.read
+                .record
+                .notes
+                .push("tokens were not counted: too many calls wait for it".to_owned());
+            self.finish(&job.exchange, Some(job.read), job.done);
+        }
+    }
+
+    /// Counts the tokens of calls without usage, so that no other call waits for it.
+    fn count_tokens(&self, jobs: &std::sync::mpsc::Receiver<Uncounted>) {
+        while let Ok(Uncounted { exchange, mut read, done, size }) = jobs.recv() {
+            let book = self.book.load();
+            if catch_unwind(AssertUnwindSafe(|| read.measure(&book))).is_err() {
+                read.record.notes.push("capture_error: tokens could not be counted".to_owned());
+            }
+            self.finish(&exchange, Some(read), done);
+            self.uncounted.fetch_sub(size, Ordering::Relaxed);
+        }
+    }
+
+    /// Masks and stores; what could not be read leaves a bare record.
+    fn finish(&self, exchange: &Exchange, read: Option<Interpreted>, done: Option<Waiter>) {
+        let read = read.ok_or(());
+        let masked = read
+            .and_then(|read| catch_unwind(AssertUnwindSafe(|| self.masked(read))).map_err(|_| ()));
+        let mut entry = masked.unwrap_or_else(|()| {
             self.metrics.capture_dropped("capture_error");
-            tracing::error!(call.id = %head.id, "a call could not be read; its record is bare");
-            let mut record = begun(&head);
+            tracing::error!(call.id = %exchange.head.id, "a call could not be read; its record is bare");
+            let mut record = begun(&exchange.head);
             record.notes.push("capture_error: the call could not be read".to_owned());
             Entry { record, bodies: None, answer: None }
         });
         self.link(&mut entry.record);
         self.metrics.recorded(&entry.record);
         log(&entry.record);
-        let attached = self.follow(&exchange, &entry.record);
+        let attached = self.follow(exchange, &entry.record);
         self.append(entry, attached, done);
     }
 
@@ -225,8 +295,11 @@ impl Recorder {
     }
 
     fn read(&self, exchange: &Exchange) -> Entry {
-        let book = self.book.load();
-        let Interpreted { record, bodies, response } = interpret(exchange, &book);
+        self.masked(interpret(exchange, &self.book.load()))
+    }
+
+    fn masked(&self, read: Interpreted) -> Entry {
+        let Interpreted { record, bodies, response, .. } = read;
         let redactor = self.redactor.load();
         let mut record = mask(record, &redactor);
         let bodies = bodies.map(|mut bodies| {

@@ -82,10 +82,7 @@ fn cut_streams_hold_what_had_arrived() {
 fn files() -> Vec<PathBuf> {
     let Ok(folder) = std::fs::read_dir(Path::new(FOLDER)) else { return Vec::new() };
     let paths = folder.map(|entry| entry.unwrap().path());
-    let wanted = |path: &PathBuf| {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        path.extension().is_some_and(|kind| kind == "json") && !name.starts_with("assistants")
-    };
+    let wanted = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "json");
     let mut files: Vec<PathBuf> = paths.filter(wanted).collect();
     files.sort();
     files

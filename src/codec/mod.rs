@@ -48,6 +48,8 @@ mod speech;
 #[cfg(test)]
 mod split_tests;
 pub mod sse;
+#[cfg(test)]
+mod sse_differential_tests;
 mod stream;
 mod sum;
 mod text;

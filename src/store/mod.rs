@@ -17,6 +17,7 @@ mod queue;
 mod reader;
 mod reserve;
 mod retention;
+mod rewrite;
 mod rollup;
 #[cfg(test)]
 mod rollup_tests;
@@ -33,6 +34,7 @@ mod writer;
 pub use facets::{Count, Facet, Facets};
 pub use lanes::{Exception, LaneChange, LaneRow, Progress, Room, Taken};
 pub use pack::{Packed, pack, unpack};
+pub use rewrite::{Rewriter, Step};
 pub use series::{Line, PromptRow, Question, Series, Totals, VersionRow};
 pub use sessions::Turns;
 pub use unpriced::UnpricedModel;

@@ -281,7 +281,12 @@ const DAMAGED: &str = "damaged in the store: ";
 
 /// `load` notes every damaged part.
 fn are_sound(_bodies: &Bodies, record: &Record) -> bool {
-    !record.notes.iter().any(|note| note.starts_with(DAMAGED))
+    !is_damaged(record)
+}
+
+/// Whether some part of the call could not be read from the store.
+pub(super) fn is_damaged(record: &Record) -> bool {
+    record.notes.iter().any(|note| note.starts_with(DAMAGED))
 }
 
 /// One call with its bodies. Damage is noted in the record, never an error.
