@@ -43,6 +43,12 @@ $(UI)/node_modules/.installed: $(UI)/package-lock.json
 
 ui-test: ui
 	cd $(UI) && npm run --silent check && npm run --silent unit
+	@for browser in chromium chromium-browser google-chrome; do command -v $$browser >/dev/null 2>&1 && exit 0; done; \
+	  if [ -n "$$CHROMIUM" ]; then exit 0; fi; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	  else echo "the browser tests need Chromium: install the package chromium, or name a binary in CHROMIUM"; exit 1; fi
+	cargo build
+	cd $(UI) && npm run --silent browser
 
 check:
 	cargo fmt --check

@@ -2,9 +2,12 @@
 
 use crate::{
     api,
-    config::Config,
+    assistants::Assistants,
+    config::{Config, Setting, without_userinfo},
+    delivery::{self, Delivery},
     interpret::search_text,
     metrics::Metrics,
+    model::Timestamp,
     pricing::PriceBook,
     proxy::{Budget, Fingerprints, Proxy, ProxyError, Running, Settings, Shared, Spiller},
     recorder::Recorder,
@@ -16,14 +19,16 @@ use arc_swap::ArcSwap;
 use axum::body::Body;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 use tokio::{
     net::TcpListener,
@@ -34,6 +39,9 @@ use tower::ServiceExt;
 
 /// Calls that may be running or waiting for the recorder at once.
 const CALLS_MAX: usize = 65_536;
+/// Longest wait for lanes to stop, and after a second signal.
+const LANES_STOP: Duration = Duration::from_secs(6);
+const LANES_HURRIED: Duration = Duration::from_millis(200);
 /// What `serve` starts with.
 pub struct Setup {
     /// The configuration.
@@ -89,6 +97,7 @@ struct App {
     config: Arc<ArcSwap<Config>>,
     running: Arc<Running>,
     draining: Arc<AtomicBool>,
+    delivery: Delivery,
     recorder: JoinHandle<()>,
 }
 
@@ -104,17 +113,27 @@ pub async fn run(setup: Setup, on_ready: impl FnOnce(&Ready)) -> Result<(), AppE
         Some(address) => Some(server::bind(address).await.map_err(AppError::Unavailable)?),
         None => None,
     };
+    app.delivery.reload(plans(&config).map_err(AppError::Config)?).await;
+    tokio::spawn(app.delivery.clone().survey());
     on_ready(&app.ready(&listener, admin.as_ref())?);
-    app.serve(&setup, listener, admin).await;
+    let hurried = app.serve(&setup, listener, admin).await;
+    app.delivery.stop(if hurried { LANES_HURRIED } else { LANES_STOP }).await;
     tokio::task::spawn_blocking(move || app.stop()).await.ok();
     Ok(())
+}
+
+fn plans(config: &Config) -> Result<Vec<delivery::Plan>, String> {
+    delivery::plans(config).map_err(|faults| {
+        faults.into_iter().map(|fault| fault.message).collect::<Vec<_>>().join("\n")
+    })
 }
 
 impl App {
     fn build(setup: &Setup) -> Result<Self, AppError> {
         let config = setup.config.clone();
         let settings = Settings::new(&config).map_err(AppError::Config)?;
-        let book = PriceBook::load(config.pricing.dir.as_deref()).map_err(AppError::Config)?;
+        let book = PriceBook::load(config.pricing.dir.as_deref(), Some(&setup.data_dir))
+            .map_err(AppError::Config)?;
         let redactor = Redactor::new(&config.capture.redact).map_err(AppError::Config)?;
         let store = Store::open(&setup.data_dir, &config.store)?;
         store.set_text_extractor(search_text);
@@ -136,8 +155,11 @@ impl App {
             metrics: Arc::clone(&metrics),
             journal: config.store.journal_start,
             running: Arc::clone(&running),
+            lineage: Mutex::default(),
+            assistants: Mutex::new(remembered(&store)),
             unrecorded: Arc::clone(&unrecorded),
             stopping: Arc::clone(&stopping),
+            uncounted: 0.into(),
         };
         let runtime = tokio::runtime::Handle::current();
         let recorder_thread = std::thread::Builder::new()
@@ -156,6 +178,7 @@ impl App {
             tasks: TaskTracker::new(),
             cut: CancellationToken::new(),
         });
+        let delivery = Delivery::new(store.clone(), Arc::clone(&shared.metrics), &setup.data_dir)?;
         let health = store.clone();
         let proxy = Proxy::new(settings, Arc::clone(&shared), fingerprints, move || {
             health.health().trouble
@@ -169,6 +192,7 @@ impl App {
             config: Arc::new(ArcSwap::from_pointee(config)),
             running,
             draining: Arc::default(),
+            delivery,
             recorder: recorder_thread,
         })
     }
@@ -193,7 +217,13 @@ impl App {
 }
 
 impl App {
-    async fn serve(&self, setup: &Setup, listener: TcpListener, admin: Option<TcpListener>) {
+    /// True when a second signal asked for an end at once.
+    async fn serve(
+        &self,
+        setup: &Setup,
+        listener: TcpListener,
+        admin: Option<TcpListener>,
+    ) -> bool {
         let config = self.config.load_full();
         let limits = Limits {
             header_timeout: config.server.header_timeout.0,
@@ -203,7 +233,10 @@ impl App {
         let (stop, stopped) = watch::channel(Stop::No);
         let router = match self.router(&listener, admin.as_ref()) {
             Ok(router) => router,
-            Err(error) => return tracing::error!(%error, "the store cannot be read"),
+            Err(error) => {
+                tracing::error!(%error, "the store cannot be read");
+                return false;
+            }
         };
         let on_cut = || self.shared.stopping.store(true, Ordering::Relaxed);
         let main = server::serve(
@@ -234,6 +267,7 @@ impl App {
             () = serving => {}
             () = self.follow_signals(setup, &stop) => {}
         }
+        *stop.borrow() == Stop::Now
     }
 
     /// Calls, and with `router` also dashboard, API and operations.
@@ -268,14 +302,19 @@ impl App {
         tracing::debug!(listen = %ready.listen, admin = %ready.admin, "listening");
         let (config, running) = (Arc::clone(&self.config), Arc::clone(&self.running));
         let (store, draining) = (self.store.clone(), Arc::clone(&self.draining));
+        let (proxy, in_force) = (Arc::clone(&self.proxy), Arc::clone(&self.config));
+        let (book, started_at) = (Arc::clone(&self.book), Timestamp::now());
         Ok(api::router(api::Context {
             reader: self.store.reader()?,
             committed: self.store.committed(),
             inflight: Arc::new(move || running.calls()),
             ready: Arc::new(move || readiness(&store, &draining)),
+            delivery: self.delivery.clone(),
             metrics: Arc::clone(&self.shared.metrics),
             settings: Arc::new(move || doors(&config.load())),
             version: env!("CARGO_PKG_VERSION"),
+            book: Arc::new(move || book.load_full()),
+            effective: Arc::new(move || effective(&in_force.load(), &proxy, &ready, started_at)),
         }))
     }
 
@@ -309,13 +348,17 @@ impl App {
     fn reload(&self, setup: &Setup) {
         let loaded = (setup.reload)().and_then(|config| {
             let settings = Settings::new(&config)?;
-            let book = PriceBook::load(config.pricing.dir.as_deref())?;
+            let book = PriceBook::load(config.pricing.dir.as_deref(), Some(&setup.data_dir))?;
             let redactor = Redactor::new(&config.capture.redact)?;
-            Ok((config, settings, book, redactor))
+            let plans = plans(&config)?;
+            Ok((config, settings, book, redactor, plans))
         });
         self.shared.metrics.config_reloaded(loaded.is_ok());
         match loaded {
-            Ok((config, settings, book, redactor)) => {
+            Ok((config, settings, book, redactor, plans)) => {
+                let delivery = self.delivery.clone();
+                // Lanes that change finish what they have in flight first.
+                tokio::spawn(async move { delivery.reload(plans).await });
                 self.proxy.reload(settings);
                 self.book.store(Arc::new(book));
                 self.redactor.store(Arc::new(redactor));
@@ -334,7 +377,8 @@ impl App {
 
     /// No call runs any more: the recorder writes what it has and ends, then the store closes. Blocks.
     fn stop(self) {
-        let Self { proxy, shared, store, recorder, .. } = self;
+        let Self { proxy, shared, store, recorder, delivery, .. } = self;
+        drop(delivery);
         drop(proxy);
         drop(shared);
         if recorder.join().is_err() {
@@ -367,6 +411,45 @@ fn doors(config: &Config) -> api::Doors {
         loopback: listen.ip().is_loopback(),
         allowed_origins: config.server.allowed_origins.clone(),
     }
+}
+
+/// Conversations of earlier lives. Without them calls still pass; only what waited is forgotten.
+fn remembered(store: &Store) -> Assistants {
+    let threads = store.threads().unwrap_or_else(|error| {
+        tracing::warn!(%error, "what was remembered of threads cannot be read");
+        Vec::new()
+    });
+    Assistants::load(threads)
+}
+
+/// The configuration in force; secrets are masked.
+fn effective(config: &Config, proxy: &Proxy, ready: &Ready, started_at: Timestamp) -> Value {
+    let values: Vec<Value> = config
+        .effective()
+        .into_iter()
+        // Hashes of keys are nobody's business either.
+        .filter(|setting| setting.key() != "auth.keys")
+        .map(|setting| {
+            let key = setting.key();
+            let Setting { value, origin, restart, .. } = setting;
+            json!({ "key": key, "value": value, "origin": origin, "restart": restart })
+        })
+        .collect();
+    let settings = proxy.settings();
+    let default = &settings.upstreams.default().name;
+    let upstreams: Vec<Value> = settings
+        .upstreams
+        .names()
+        .filter_map(|name| settings.upstreams.named(name))
+        .map(|upstream| {
+            json!({ "name": upstream.name, "base_url": without_userinfo(&upstream.base_url), "provider": upstream.provider,
+                "default": upstream.name == *default,
+                "builtin": !config.upstreams.contains_key(&*upstream.name) })
+        })
+        .collect();
+    json!({ "version": env!("CARGO_PKG_VERSION"), "started_at": started_at,
+        "listen": ready.listen.to_string(), "admin": ready.admin.to_string(),
+        "values": values, "upstreams": upstreams })
 }
 
 fn readiness(store: &Store, draining: &AtomicBool) -> api::Readiness {

@@ -2,12 +2,15 @@
 
 pub mod api;
 pub mod app;
+pub mod assistants;
 pub mod check;
 pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod content;
+pub mod delivery;
 pub mod interpret;
+pub mod lineage;
 pub mod metrics;
 pub mod model;
 pub mod pricing;
@@ -15,8 +18,10 @@ pub mod proxy;
 pub mod query;
 pub mod recorder;
 pub mod redact;
+pub mod rederive;
 pub mod server;
 pub mod sink;
 pub mod splice;
 pub mod store;
 pub mod telemetry;
+pub mod tokens;

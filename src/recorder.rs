@@ -4,14 +4,16 @@
 //! it panics.
 
 use crate::{
+    assistants::{Assistants, Derived, Found, Seen},
     codec, content,
-    interpret::{Interpreted, begun, interpret, started},
+    interpret::{Interpreted, begun, interpret, started, whole},
+    lineage::{Lineage, Link},
     metrics::Metrics,
-    model::{Exchange, Headers, Outcome, Record, Tags},
+    model::{Exchange, Headers, Outcome, Record, Tags, Timestamp},
     pricing::PriceBook,
     proxy::{Captured, Live, Running, Spiller, Waiter},
     redact::Redactor,
-    store::{Bodies, Entry, Started, Store},
+    store::{Attached, Bodies, Entry, Started, Store},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -19,8 +21,8 @@ use serde_json::Value;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -34,6 +36,8 @@ const IDLE: Duration = Duration::from_millis(250);
 const BATCH: usize = 256;
 /// Bytes of an answer looked at for the words that a list shows.
 const ANSWER_BYTES_MAX: usize = 16 << 10;
+/// Most bytes of calls that wait for their tokens to be counted.
+const UNCOUNTED_BYTES_MAX: usize = 64 << 20;
 /// Pause while the store has no room.
 const STORE_FULL_PAUSE: Duration = Duration::from_millis(5);
 
@@ -54,16 +58,47 @@ pub struct Recorder {
     pub journal: bool,
     /// Running calls.
     pub running: Arc<Running>,
+    /// Sessions of responses that go on from one another.
+    pub lineage: Mutex<Lineage>,
+    /// Conversations of Assistants.
+    pub assistants: Mutex<Assistants>,
     /// Calls that found no place in the queue since the last look.
     pub unrecorded: Arc<AtomicU64>,
     /// No call begins any more: an empty queue stays empty.
     pub stopping: Arc<AtomicBool>,
+    /// Bytes of calls that wait for their tokens to be counted.
+    pub uncounted: AtomicUsize,
+}
+
+/// A call without usage on its way to the thread that counts tokens.
+struct Uncounted {
+    exchange: Exchange,
+    read: Interpreted,
+    done: Option<Waiter>,
+    size: usize,
 }
 
 impl Recorder {
     /// Works until the last sender of `ended` is gone, or calltap stops and nothing comes any more.
     /// Blocks.
-    pub fn run(self, mut ended: mpsc::Receiver<Box<Captured>>, runtime: &Handle) {
+    pub fn run(self, ended: mpsc::Receiver<Box<Captured>>, runtime: &Handle) {
+        let (later, jobs) = std::sync::mpsc::channel();
+        let recorder = &self;
+        std::thread::scope(|scope| {
+            let counting = std::thread::Builder::new().name("calltap-tokens".to_owned());
+            let counter = counting.spawn_scoped(scope, move || recorder.count_tokens(&jobs));
+            // The thread ends with the last sender.
+            let later = counter.is_ok().then_some(later);
+            recorder.work(ended, runtime, later.as_ref());
+        });
+    }
+
+    fn work(
+        &self,
+        mut ended: mpsc::Receiver<Box<Captured>>,
+        runtime: &Handle,
+        later: Option<&std::sync::mpsc::Sender<Uncounted>>,
+    ) {
         let (mut batch, mut looked) = (Vec::with_capacity(BATCH), Instant::now());
         loop {
             let young = self.running.has_young();
@@ -81,12 +116,13 @@ impl Recorder {
                 break;
             }
             for captured in batch.drain(..) {
-                self.record(*captured);
+                self.record(*captured, later);
             }
             if looked.elapsed() >= JOURNAL_AFTER {
                 looked = Instant::now();
                 self.write_journal();
             }
+            self.tell_overdue();
             for _ in 0..self.unrecorded.swap(0, Ordering::Relaxed) {
                 self.store.count_dropped("recorder_full");
             }
@@ -113,32 +149,143 @@ impl Recorder {
         Started { record: mask(record, &redactor), request }
     }
 
-    fn record(&self, captured: Captured) {
+    fn record(&self, captured: Captured, later: Option<&std::sync::mpsc::Sender<Uncounted>>) {
         let Some((exchange, done)) = captured.into_exchange(|id| self.spiller.read_back(id)) else {
             return;
         };
-        let head = Arc::clone(&exchange.head);
-        let read = catch_unwind(AssertUnwindSafe(|| self.read(&exchange)));
-        let entry = read.unwrap_or_else(|_| {
+        let read = || interpret(&exchange, &self.book.load());
+        let Ok(read) = catch_unwind(AssertUnwindSafe(read)) else {
+            return self.finish(&exchange, None, done);
+        };
+        if read.unmeasured.is_none() {
+            return self.finish(&exchange, Some(read), done);
+        }
+        // Each body stands there twice: as bytes and as what was read from them.
+        let size = (exchange.request.kept.len() + exchange.response.kept.len()).saturating_mul(2);
+        let waiting = self.uncounted.fetch_add(size, Ordering::Relaxed) + size;
+        let job = Uncounted { exchange, read, done, size };
+        let sent = match later {
+            Some(later) if waiting <= UNCOUNTED_BYTES_MAX => later.send(job).map_err(|back| back.0),
+            _ => Err(job),
+        };
+        if let Err(mut job) = sent {
+            self.uncounted.fetch_sub(job.size, Ordering::Relaxed);
+            job.read.unmeasured = None;
+            job.read
+                .record
+                .notes
+                .push("tokens were not counted: too many calls wait for it".to_owned());
+            self.finish(&job.exchange, Some(job.read), job.done);
+        }
+    }
+
+    /// Counts the tokens of calls without usage, so that no other call waits for it.
+    fn count_tokens(&self, jobs: &std::sync::mpsc::Receiver<Uncounted>) {
+        while let Ok(Uncounted { exchange, mut read, done, size }) = jobs.recv() {
+            let book = self.book.load();
+            if catch_unwind(AssertUnwindSafe(|| read.measure(&book))).is_err() {
+                read.record.notes.push("capture_error: tokens could not be counted".to_owned());
+            }
+            self.finish(&exchange, Some(read), done);
+            self.uncounted.fetch_sub(size, Ordering::Relaxed);
+        }
+    }
+
+    /// Masks and stores; what could not be read leaves a bare record.
+    fn finish(&self, exchange: &Exchange, read: Option<Interpreted>, done: Option<Waiter>) {
+        let read = read.ok_or(());
+        let masked = read
+            .and_then(|read| catch_unwind(AssertUnwindSafe(|| self.masked(read))).map_err(|_| ()));
+        let mut entry = masked.unwrap_or_else(|()| {
             self.metrics.capture_dropped("capture_error");
-            tracing::error!(call.id = %head.id, "a call could not be read; its record is bare");
-            let mut record = begun(&head);
+            tracing::error!(call.id = %exchange.head.id, "a call could not be read; its record is bare");
+            let mut record = begun(&exchange.head);
             record.notes.push("capture_error: the call could not be read".to_owned());
             Entry { record, bodies: None, answer: None }
         });
+        self.link(&mut entry.record);
         self.metrics.recorded(&entry.record);
         log(&entry.record);
-        self.append(entry, done);
+        let attached = self.follow(exchange, &entry.record);
+        self.append(entry, attached, done);
+    }
+
+    /// What a call tells of a conversation with an assistant: records of messages, and what is to be
+    /// remembered with them.
+    fn follow(&self, exchange: &Exchange, record: &Record) -> Attached {
+        let head = &exchange.head;
+        if !head.endpoint.as_str().starts_with("assistants.") {
+            return Attached::default();
+        }
+        let found = catch_unwind(AssertUnwindSafe(|| {
+            let whole = whole(exchange, record);
+            let seen = Seen { record: &whole, keep: head.keep_content, host: head.host.as_deref() };
+            let mut assistants = self.assistants.lock().unwrap_or_else(PoisonError::into_inner);
+            assistants.observe(seen, Timestamp::now())
+        }));
+        self.attached(found.unwrap_or_default())
+    }
+
+    /// Messages that have waited too long for their run.
+    fn tell_overdue(&self) {
+        let mut assistants = self.assistants.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = assistants.due(Timestamp::now());
+        drop(assistants);
+        if !found.derived.is_empty() {
+            self.store.append_derived(self.attached(found));
+        }
+    }
+
+    fn attached(&self, found: Found) -> Attached {
+        let derived = found.derived.iter().filter_map(|derived| self.derived(derived)).collect();
+        let redactor = self.redactor.load();
+        let threads = found.threads.into_iter();
+        let threads = threads.map(|(key, state)| (key, state.map(|json| masked(&json, &redactor))));
+        Attached { derived, threads: threads.collect() }
+    }
+
+    fn derived(&self, derived: &Derived) -> Option<Entry> {
+        let read = catch_unwind(AssertUnwindSafe(|| self.read(&derived.exchange)));
+        let mut entry = read.ok()?;
+        entry.record.timing.clone_from(&derived.timing);
+        entry.record.stream = derived.stream;
+        self.metrics.spent(&entry.record);
+        Some(entry)
+    }
+
+    /// A response without a session is in that of the response it goes on from.
+    fn link(&self, record: &mut Record) {
+        if record.endpoint.as_str() != "responses" {
+            return;
+        }
+        let previous = record.tags.metadata.get("previous_response_id").and_then(Value::as_str);
+        let link = Link {
+            id: record.response_id.as_deref(),
+            previous,
+            said: record.tags.session.as_deref(),
+            is_read_again: record.method == "GET",
+            is_kept: record.parameters.get("store") != Some(&Value::Bool(false)),
+        };
+        let mut lineage = self.lineage.lock().unwrap_or_else(PoisonError::into_inner);
+        record.tags.session =
+            lineage.session(link, |id| self.store.session_of_response(id).ok().flatten());
     }
 
     fn read(&self, exchange: &Exchange) -> Entry {
-        let book = self.book.load();
-        let Interpreted { record, bodies, response } = interpret(exchange, &book);
+        self.masked(interpret(exchange, &self.book.load()))
+    }
+
+    fn masked(&self, read: Interpreted) -> Entry {
+        let Interpreted { record, bodies, response, .. } = read;
         let redactor = self.redactor.load();
         let mut record = mask(record, &redactor);
         let bodies = bodies.map(|mut bodies| {
-            mask_request(&mut bodies, &mut record, &redactor);
-            mask_response(&mut bodies, &mut record, response.as_ref(), &redactor);
+            if record.status == Some(101) {
+                mask_socket(&mut bodies, &mut record, &redactor);
+            } else {
+                mask_request(&mut bodies, &mut record, &redactor);
+                mask_response(&mut bodies, &mut record, response.as_ref(), &redactor);
+            }
             bodies
         });
         let answer = response.as_ref().filter(|_| bodies.is_some()).and_then(codec::answer_text);
@@ -147,21 +294,24 @@ impl Recorder {
     }
 
     /// The store bounds what waits in it; what has no room there yet waits here.
-    fn append(&self, entry: Entry, done: Option<Waiter>) {
+    fn append(&self, entry: Entry, attached: Attached, done: Option<Waiter>) {
         // A strict client waits: it is told at once what becomes of its record.
         while done.is_none() && !self.store.has_room() {
             std::thread::sleep(STORE_FULL_PAUSE);
         }
-        self.store.append(entry, done);
+        self.store.append_with(entry, attached, done);
     }
 }
 
 /// The beginning of a text, masked. Masked before it is cut short, so that no secret is cut out of shape.
 fn masked_start(text: &str, redactor: &Redactor) -> String {
-    let start = text.get(..text.floor_char_boundary(ANSWER_BYTES_MAX)).unwrap_or_default();
-    match redactor.redact(start.as_bytes()) {
+    masked(text.get(..text.floor_char_boundary(ANSWER_BYTES_MAX)).unwrap_or_default(), redactor)
+}
+
+fn masked(text: &str, redactor: &Redactor) -> String {
+    match redactor.redact(text.as_bytes()) {
         Some((masked, _)) => String::from_utf8_lossy(&masked).into_owned(),
-        None => start.to_owned(),
+        None => text.to_owned(),
     }
 }
 
@@ -180,6 +330,16 @@ fn mask(record: Record, redactor: &Redactor) -> Record {
     bare.headers = Headers::default();
     bare.notes = vec!["redacted: metadata could not be masked and was left out".to_owned()];
     bare
+}
+
+/// Masks the messages of a websocket. Where something matched, they take the place of the frames.
+fn mask_socket(bodies: &mut Bodies, record: &mut Record, redactor: &Redactor) {
+    for (whose, body) in [("request", &mut bodies.request), ("response", &mut bodies.response)] {
+        if let Some((masked, kinds)) = redactor.redact(&codec::socket_texts(&body.kept)) {
+            body.kept = masked.into();
+            record.notes.push(format!("{whose} redacted: {}", kinds.join(", ")));
+        }
+    }
 }
 
 fn mask_request(bodies: &mut Bodies, record: &mut Record, redactor: &Redactor) {

@@ -1,7 +1,7 @@
 //! Stored calls: lists, one call, its bytes, totals.
 
 use super::{ApiError, Context, blocking};
-use crate::{interpret::restore, query::Query, store::GroupBy};
+use crate::{content, interpret::restore, query::Query, store::GroupBy};
 use axum::{
     Json,
     body::Body,
@@ -71,14 +71,18 @@ pub(super) async fn raw(
         Some("response") => bodies.response.kept,
         Some(_) => return Err(ApiError::bad_parameter("part", "is request or response")),
         None => {
-            let body = |body: &crate::model::Body| {
-                json!({ "total": body.total, "kept": body.kept.len(),
-                        "text": std::str::from_utf8(&body.kept).ok(),
-                        "hex": std::str::from_utf8(&body.kept).is_err().then(|| hex::encode(&body.kept)) })
+            let body = |body: &crate::model::Body, headers: &[(String, String)]| {
+                let encoding = headers.iter().find(|(name, _)| name == "content-encoding");
+                let encoding = encoding.map(|(_, value)| value.as_str());
+                let plain = content::decode(encoding, &body.kept, std::iter::empty()).bytes;
+                let text = std::str::from_utf8(&plain).ok();
+                json!({ "total": body.total, "kept": body.kept.len(), "encoding": encoding, "text": text,
+                        "hex": text.is_none().then(|| hex::encode(&body.kept)) })
             };
             let chunks: Vec<[u64; 2]> = bodies.chunks.iter().map(|(len, us)| [len, us]).collect();
             return Ok(Json(json!({
-                "request": body(&bodies.request), "response": body(&bodies.response),
+                "request": body(&bodies.request, &headers.request),
+                "response": body(&bodies.response, &headers.response),
                 "headers": headers, "chunks": chunks,
             }))
             .into_response());

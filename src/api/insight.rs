@@ -3,6 +3,7 @@
 use super::{ApiError, Context, Parameters, blocking};
 use crate::{
     model::Timestamp,
+    pricing::BOOK,
     query::{Field, Kind, Query},
     store::Question,
 };
@@ -161,6 +162,32 @@ pub(super) async fn prompt(
     Ok(Json(json!({ "prompt": prompt, "totals": totals, "versions": versions })))
 }
 
+/// The price book, and the models of stored calls that it knows no price of.
+pub(super) async fn pricing(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
+    let book = (context.book)();
+    let answer = blocking(move || {
+        let layers: Vec<Value> = book
+            .sizes()
+            .into_iter()
+            .filter(|(_, entries)| *entries > 0)
+            .map(|(layer, entries)| json!({ "layer": layer, "entries": entries }))
+            .collect();
+        let missing: Vec<Value> = context
+            .reader
+            .unpriced()?
+            .into_iter()
+            .map(|row| {
+                let status = if row.partial == row.calls { "partial" } else { "unpriced" };
+                json!({ "provider": row.provider, "model": Some(row.model).filter(|model| !model.is_empty()),
+                    "status": status, "calls": row.calls, "first_at": row.first, "last_at": row.last })
+            })
+            .collect();
+        Ok(json!({ "book": BOOK, "layers": layers, "missing": missing }))
+    })
+    .await?;
+    Ok(Json(answer))
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct GrammarParameters {
@@ -176,7 +203,6 @@ pub(super) async fn grammar(
     State(context): State<Context>,
     Parameters(parameters): Parameters<GrammarParameters>,
 ) -> Result<Json<Value>, ApiError> {
-    use crate::query::Expr;
     let fields: Vec<Value> = Field::all()
         .map(|field| {
             let kind = format!("{:?}", field.kind()).to_ascii_lowercase();
@@ -187,18 +213,16 @@ pub(super) async fn grammar(
     let error =
         parsed.as_ref().err().map(|error| json!({ "message": error.message, "at": error.at }));
     let mut terms = Vec::new();
-    if let (Ok(Query { root: Some(Expr::And(parts)) }), true) =
-        (&parsed, parameters.explain.is_some_and(|explain| explain != "0"))
-    {
-        for at in 0..parts.len().min(EXPLAINED) {
-            let mut rest = parts.clone();
-            let text = rest.remove(at).to_string();
-            let root = if rest.len() == 1 { rest.pop() } else { Some(Expr::And(rest)) };
-            let query = Query { root };
-            let (reader, shown) = (context.reader.clone(), query.to_string());
-            let found = blocking(move || reader.list(&query, 1, None)).await?;
-            terms.push(json!({ "text": text, "rest": shown, "without": !found.items.is_empty() }));
-        }
+    let explain = parameters.explain.is_some_and(|explain| explain != "0") && parsed.is_ok();
+    let places = if explain { Query::terms(&parameters.q) } else { Vec::new() };
+    for place in places.into_iter().take(EXPLAINED) {
+        let mut rest = parameters.q.clone();
+        rest.replace_range(place.clone(), "");
+        let text = parameters.q.get(place.clone());
+        let (reader, query) = (context.reader.clone(), rest.parse::<Query>()?);
+        let found = blocking(move || reader.list(&query, 1, None)).await?;
+        terms.push(json!({ "text": text, "from": place.start, "to": place.end,
+            "rest": rest.trim(), "without": !found.items.is_empty() }));
     }
     Ok(Json(json!({ "fields": fields, "error": error, "terms": terms })))
 }

@@ -6,11 +6,14 @@ mod events;
 mod insight;
 mod page;
 mod sessions;
+mod sinks;
 
 pub use doors::{Doors, foreign_origin};
 
 use crate::{
+    delivery::Delivery,
     metrics::Metrics,
+    pricing::PriceBook,
     proxy::Live,
     query::QueryError,
     store::{Reader, StoreError},
@@ -22,7 +25,7 @@ use axum::{
     http::{HeaderValue, Response, StatusCode, header},
     middleware::{self, Next},
     response::IntoResponse,
-    routing::get,
+    routing::{get, post},
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -45,12 +48,18 @@ pub struct Context {
     pub inflight: Arc<dyn Fn() -> Vec<Live> + Send + Sync>,
     /// Whether calls can be taken.
     pub ready: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    /// The sinks.
+    pub delivery: Delivery,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Who may look.
     pub settings: Arc<dyn Fn() -> Doors + Send + Sync>,
     /// calltap's version.
     pub version: &'static str,
+    /// The configuration in force, as the settings page shows it.
+    pub effective: Arc<dyn Fn() -> Value + Send + Sync>,
+    /// The price book in force.
+    pub book: Arc<dyn Fn() -> Arc<PriceBook> + Send + Sync>,
 }
 
 impl std::fmt::Debug for Context {
@@ -89,9 +98,11 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/calls", get(calls::list))
         .route("/api/v1/calls/{id}", get(calls::show))
         .route("/api/v1/calls/{id}/raw", get(calls::raw))
+        .route("/api/v1/calls/{id}/delivery", get(sinks::of_call))
         .route("/api/v1/stats", get(calls::stats))
         .route("/api/v1/facets", get(insight::facets))
         .route("/api/v1/metrics", get(insight::metrics))
+        .route("/api/v1/pricing", get(insight::pricing))
         .route("/api/v1/prompts", get(insight::prompts))
         .route("/api/v1/prompts/{prompt}", get(insight::prompt))
         .route("/api/v1/query", get(insight::grammar))
@@ -99,7 +110,12 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/sessions/{session}", get(sessions::show))
         .route("/api/v1/sessions/{session}/turns", get(sessions::turns))
         .route("/api/v1/events", get(events::follow))
+        .route("/api/v1/settings", get(effective))
         .route("/api/v1/store", get(calls::store))
+        .route("/api/v1/sinks", get(sinks::list))
+        .route("/api/v1/sinks/{name}", get(sinks::show))
+        .route("/api/v1/sinks/{name}/dead", get(sinks::dead))
+        .route("/api/v1/sinks/{name}/{action}", post(sinks::act))
         .route("/api/v1/openapi.json", get(openapi))
         .route("/metrics", get(metrics))
         .route("/version", get(version))
@@ -109,7 +125,7 @@ pub fn router(context: Context) -> Router {
             ApiError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "calltap_method_not_allowed",
-                "use GET here",
+                "this path takes another method",
             )
         })
         .layer(middleware::from_fn(limits))
@@ -255,6 +271,10 @@ async fn openapi() -> impl IntoResponse {
 async fn metrics(State(context): State<Context>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], context.metrics.render())
+}
+
+async fn effective(State(context): State<Context>) -> Json<Value> {
+    Json((context.effective)())
 }
 
 async fn version(State(context): State<Context>) -> Json<Value> {

@@ -4,18 +4,18 @@ use super::{
     Common, out,
     out::{Exit, Stop},
 };
-use crate::config::{Config, FILE, Key, Period, Redaction, Upstream};
+use crate::config::{Config, FILE, Setting};
 use serde_json::{Map, Value as Json, json};
 use std::{fs::OpenOptions, io::Write, path::PathBuf, time::Duration};
 use tokio::net::TcpStream;
-use toml::{Table, Value as Toml};
+use toml::Value as Toml;
 
 /// What to do with the configuration.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Say everything that is wrong with it; exit 78 when something is
     Check {
-        /// Also reach the default and every configured upstream
+        /// Also reach the default and every configured upstream, and ask every sink whether it takes the key
         #[arg(long, env = "CALLTAP_LIVE", value_parser = clap::builder::FalseyValueParser::new())]
         live: bool,
     },
@@ -77,143 +77,43 @@ fn check(common: &Common, live: bool) -> Result<Exit, Stop> {
     } else {
         out::line(&format!("{}: ok", file.as_deref().unwrap_or("defaults")))?;
     }
-    if live { reach(common, &loaded.config) } else { Ok(Exit::Ok) }
+    if !live {
+        return Ok(Exit::Ok);
+    }
+    let upstreams = reach(common, &loaded.config)?;
+    let sinks = super::sinks::probe(common, &loaded.config)?;
+    Ok(if upstreams == Exit::Ok { sinks } else { upstreams })
 }
 
 /// What is in force, as TOML with the origins as comments, or as JSON.
 fn show(common: &Common) -> Result<Exit, Stop> {
-    let loaded = common.load(Vec::new())?;
-    let origin = |path: &str| loaded.origins.get(path).map_or("default", String::as_str);
+    let settings = common.load(Vec::new())?.config.effective();
     if common.json {
-        let keys: Map<String, Json> = effective(&loaded.config)
-            .into_iter()
-            .map(|(path, value)| {
-                let path = path.join(".");
-                let origin = origin(&path);
-                (path, json!({ "value": value, "origin": origin }))
-            })
-            .collect();
+        let shown = |setting: Setting| {
+            (setting.key(), json!({ "value": setting.value, "origin": setting.origin }))
+        };
+        let keys: Map<String, Json> = settings.into_iter().map(shown).collect();
         out::line(&Json::Object(keys).to_string())?;
         return Ok(Exit::Ok);
     }
-    for (path, value) in effective(&loaded.config) {
+    for Setting { path, value, origin, .. } in settings {
         let line = format!("{} = {value}", dotted(&path));
-        out::line(&format!("{line:<60} # {}", origin(&path.join("."))))?;
+        out::line(&format!("{line:<60} # {origin}"))?;
     }
     Ok(Exit::Ok)
 }
 
 /// A key as TOML writes it: names that are not plain stand in quotes.
-fn dotted(path: &[&str]) -> String {
+fn dotted(path: &[String]) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let names = path.iter().map(|name| {
         if !name.is_empty() && name.chars().all(is_plain) {
-            (*name).to_owned()
+            name.clone()
         } else {
-            Toml::from(*name).to_string()
+            Toml::from(name.as_str()).to_string()
         }
     });
     names.collect::<Vec<_>>().join(".")
-}
-
-/// Stands where a secret would.
-const MASKED: &str = "•••";
-
-type Keys<'a> = Vec<(Vec<&'a str>, Toml)>;
-
-/// Every key with its value; secrets are masked.
-fn effective(config: &Config) -> Keys<'_> {
-    let Config { server, auth, upstreams, capture, store, sinks, pricing, log } = config;
-    let mut keys: Keys<'_> = Vec::new();
-    let mut put = |section, key, value: Option<Toml>| {
-        keys.extend(value.map(|value| (vec![section, key], value)));
-    };
-    let text = |value: &dyn std::fmt::Display| Some(Toml::from(value.to_string()));
-    let named = |value: &dyn std::fmt::Debug| Some(Toml::from(kebab(&format!("{value:?}"))));
-    let path = |dir: &Option<PathBuf>| dir.as_ref().map(|dir| dir.display().to_string().into());
-    put("server", "listen", text(&server.listen));
-    put("server", "admin_listen", server.admin_listen.map(|address| address.to_string().into()));
-    put("server", "max_body", text(&server.max_body));
-    put("server", "shutdown_grace", text(&server.shutdown_grace));
-    put("server", "header_timeout", text(&server.header_timeout));
-    put("server", "max_connections", i64::try_from(server.max_connections).ok().map(Toml::from));
-    put("server", "allowed_origins", Some(server.allowed_origins.clone().into()));
-    put("auth", "keys", Some(auth.keys.iter().map(key).collect::<Vec<_>>().into()));
-    put("auth", "admin_token", auth.admin_token.as_ref().map(|_| MASKED.into()));
-    put("capture", "content", named(&capture.content));
-    put("capture", "max_body", text(&capture.max_body));
-    put("capture", "max_memory", text(&capture.max_memory));
-    put("capture", "redact", Some(capture.redact.iter().map(rule).collect::<Vec<_>>().into()));
-    put("store", "dir", path(&store.dir));
-    put("store", "durability", named(&store.durability));
-    put("store", "journal_start", Some(store.journal_start.into()));
-    put("store", "keep_bodies", text(&store.keep_bodies));
-    put("store", "keep_calls", text(&store.keep_calls));
-    put("store", "max_size", text(&store.max_size));
-    put("pricing", "dir", path(&pricing.dir));
-    put("log", "format", named(&log.format));
-    put("log", "level", text(&log.level));
-    for (name, options) in upstreams {
-        let options = upstream(options).into_iter();
-        keys.extend(options.map(|(key, value)| (vec!["upstreams", name.as_str(), key], value)));
-    }
-    for (name, sink) in sinks {
-        // Nobody knows here which keys of a sink are secret: only its type is shown.
-        let shown =
-            |key: &str, value: &Toml| if key == "type" { value.clone() } else { MASKED.into() };
-        let options = sink.iter().map(|(key, value)| (key.as_str(), shown(key, value)));
-        keys.extend(options.map(|(key, value)| (vec!["sinks", name.as_str(), key], value)));
-    }
-    keys
-}
-
-fn upstream(options: &Upstream) -> Vec<(&'static str, Toml)> {
-    let period = |period: Option<Period>| period.map(|period| Toml::from(period.to_string()));
-    let all = [
-        ("base_url", options.base_url.clone().map(Toml::from)),
-        ("provider", options.provider.clone().map(Toml::from)),
-        ("default", options.default.map(Toml::from)),
-        ("stream_usage", options.stream_usage.map(|usage| kebab(&format!("{usage:?}")).into())),
-        ("on_disconnect", options.on_disconnect.map(|then| kebab(&format!("{then:?}")).into())),
-        ("connect_timeout", period(options.connect_timeout)),
-        ("first_byte_timeout", period(options.first_byte_timeout)),
-        ("idle_timeout", period(options.idle_timeout)),
-        ("http2", options.http2.map(|http2| kebab(&format!("{http2:?}")).into())),
-        ("ca_file", options.ca_file.as_ref().map(|file| file.display().to_string().into())),
-    ];
-    all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
-}
-
-fn key(key: &Key) -> Toml {
-    let defaults = key.defaults.iter().map(|(name, value)| (name.clone(), value.clone().into()));
-    let mut table = Table::new();
-    table.insert("name".to_owned(), key.name.clone().into());
-    table.insert("sha256".to_owned(), key.sha256.clone().into());
-    table.extend(key.upstream_key.as_ref().map(|_| ("upstream_key".to_owned(), MASKED.into())));
-    table.insert("defaults".to_owned(), Toml::Table(defaults.collect()));
-    Toml::Table(table)
-}
-
-fn rule(rule: &Redaction) -> Toml {
-    match rule {
-        Redaction::Preset(preset) => kebab(&format!("{preset:?}")).into(),
-        Redaction::Custom { name, regex } => Toml::Table(Table::from_iter([
-            ("name".to_owned(), name.clone().into()),
-            ("regex".to_owned(), regex.clone().into()),
-        ])),
-    }
-}
-
-/// `AsIs` → `as-is`.
-fn kebab(name: &str) -> String {
-    let mut out = String::new();
-    for c in name.chars() {
-        if c.is_ascii_uppercase() && !out.is_empty() {
-            out.push('-');
-        }
-        out.push(c.to_ascii_lowercase());
-    }
-    out
 }
 
 /// Connects to the default and every configured upstream; no request is sent.
@@ -277,13 +177,14 @@ mod tests {
             api_key = "hush"
         "#;
         let config: Config = toml::from_str(text).unwrap();
-        let shown: String = effective(&config)
+        let shown: String = config
+            .effective()
             .into_iter()
-            .map(|(path, value)| format!("{} = {value} # origin\n", dotted(&path)))
+            .map(|Setting { path, value, .. }| format!("{} = {value} # origin\n", dotted(&path)))
             .collect();
         assert!(!shown.contains("hush"), "{shown}");
         let again: Config = toml::from_str(&shown).unwrap();
-        let masked: Config = toml::from_str(&text.replace("hush", MASKED)).unwrap();
+        let masked: Config = toml::from_str(&text.replace("hush", "•••")).unwrap();
         assert_eq!(format!("{again:?}"), format!("{masked:?}"));
     }
 

@@ -37,6 +37,11 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<Exit, Stop> {
         return Ok(Exit::Ok);
     }
     let record = restore(stored);
+    if (arguments.curl || arguments.python) && is_made(&record) {
+        let call = record.request.as_ref().and_then(|request| request["run"]["call"].as_str());
+        let hint = call.map(|id| format!("; it began with {id}")).unwrap_or_default();
+        return Err(Stop::new(Exit::Failed, format!("this record stands for no call{hint}")));
+    }
     let text = if arguments.curl {
         curl(&record, &proxy_url(common)?)
     } else if arguments.python {
@@ -48,6 +53,11 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<Exit, Stop> {
     };
     out::line(&text)?;
     Ok(Exit::Ok)
+}
+
+/// Whether calltap made the record itself, of what several calls told.
+fn is_made(record: &Record) -> bool {
+    matches!(record.endpoint.as_str(), "assistants.message" | "assistants.usage")
 }
 
 /// The bytes, one body after the other.

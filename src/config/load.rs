@@ -1,7 +1,7 @@
 //! From file, environment and flags to a configuration, or to a list of all that is wrong.
 
 use super::{
-    Config,
+    Config, Environment,
     faults::{Fault, Faults, key_span, position},
 };
 use crate::model::Secret;
@@ -32,15 +32,13 @@ pub struct Sources {
     pub flags: Vec<(String, Value)>,
 }
 
-/// A configuration and where each of its keys was set.
+/// A configuration and the file it came from.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
     /// The file, if there was one.
     pub file: Option<PathBuf>,
-    /// Origin of every key that is not a default: `calltap.toml:3`, a variable's name, `flag`.
-    pub origins: BTreeMap<String, String>,
 }
 
 impl Sources {
@@ -80,8 +78,10 @@ pub fn load(sources: &Sources, check: impl Fn(&Config) -> Vec<Fault>) -> Result<
         set(&mut table, &path, value);
         origins.insert(path, origin);
     }
-    let config = read_table(table, outside, &mut faults);
-    if let Some(config) = &config {
+    let mut config = read_table(table, outside, &mut faults);
+    if let Some(config) = &mut config {
+        config.environment = Environment(sources.environment.clone());
+        config.origins.clone_from(&origins);
         faults.extend(check(config));
     }
     for fault in &mut faults {
@@ -93,7 +93,7 @@ pub fn load(sources: &Sources, check: impl Fn(&Config) -> Vec<Fault>) -> Result<
         }
     }
     match config {
-        Some(config) if faults.is_empty() => Ok(Loaded { config, file, origins }),
+        Some(config) if faults.is_empty() => Ok(Loaded { config, file }),
         _ => Err(Faults::new(&faults, &name, &text)),
     }
 }
@@ -408,13 +408,13 @@ mod tests {
         let mut secret = tempfile::NamedTempFile::new().unwrap();
         secret.write_all(b"from-file\n").unwrap();
         let text = format!(
-            "[auth]\nadmin_token = \"${{TOKEN}}\"\n[sinks.a]\ntype = \"x\"\nkey = \"${{file:{}}}\"\nother = \"a-${{NONE:-d}}-b\"\n",
+            "[auth]\nadmin_token = \"${{TOKEN}}\"\n[sinks.a]\ntype = \"jsonl\"\nid = \"${{file:{}}}\"\ndir = \"a-${{NONE:-d}}-b\"\n",
             secret.path().display()
         );
         let loaded = loaded(&text, &[("TOKEN", "a\"b\\c")]).unwrap();
         assert_eq!(loaded.config.auth.admin_token.unwrap().expose(), "a\"b\\c");
-        assert_eq!(loaded.config.sinks["a"]["key"].as_str(), Some("from-file"));
-        assert_eq!(loaded.config.sinks["a"]["other"].as_str(), Some("a-d-b"));
+        assert_eq!(loaded.config.sinks["a"].0["id"].as_str(), Some("from-file"));
+        assert_eq!(loaded.config.sinks["a"].0["dir"].as_str(), Some("a-d-b"));
     }
 
     #[test]
@@ -426,7 +426,7 @@ mod tests {
         .unwrap();
         assert_eq!(loaded.config.store.durability, super::super::Durability::Strict);
         assert!(!loaded.config.store.journal_start);
-        assert_eq!(loaded.origins["store.durability"], "CALLTAP_STORE__DURABILITY");
+        assert_eq!(loaded.config.origins["store.durability"], "CALLTAP_STORE__DURABILITY");
     }
 
     #[test]

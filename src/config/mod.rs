@@ -1,11 +1,15 @@
 //! The configuration: plain data, every key optional (SPEC §9). Loading it is `load`'s.
 
+mod effective;
 mod faults;
 mod load;
+mod sink;
 mod units;
 
+pub use effective::{Setting, without_userinfo};
 pub use faults::{Fault, Faults};
 pub use load::{FILE, Loaded, Sources, load};
+pub use sink::{Environment, Files, Sink, SinkTable, Start};
 pub use units::{ByteSize, Period};
 
 use crate::model::Secret;
@@ -29,11 +33,17 @@ pub struct Config {
     pub store: Store,
     /// Sinks by name; each `type` reads its own keys.
     #[schemars(with = "BTreeMap<String, BTreeMap<String, serde_json::Value>>")]
-    pub sinks: BTreeMap<String, toml::Table>,
+    pub sinks: BTreeMap<String, SinkTable>,
+    /// Variables that vendors' own clients read; not part of the file.
+    #[serde(skip)]
+    pub environment: Environment,
     /// Prices.
     pub pricing: Pricing,
     /// calltap's own log.
     pub log: Log,
+    /// Where each key that is no default was set: `calltap.toml:3`, a variable's name, `flag`.
+    #[serde(skip)]
+    pub origins: BTreeMap<String, String>,
 }
 
 /// `[server]`

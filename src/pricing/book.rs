@@ -16,7 +16,7 @@ pub struct Found<'a> {
     pub under: Option<&'a Model>,
     /// Which step of the ladder found it.
     pub matched: &'static str,
-    /// `override` or `embedded`.
+    /// `override`, `imported` or `embedded`.
     pub layer: &'static str,
 }
 
@@ -72,12 +72,24 @@ pub fn find<'a>(
     });
     let mut likes = own.iter().filter_map(|(_, prices)| prices.like.as_deref());
     let found = hit.or_else(|| likes.find_map(|like| borrowed(like, None)))?;
+    let found = in_strongest(&of(&found.provider.name), found);
     if !found.model.extend {
         return Some(found);
     }
     let mut weaker = own.iter().skip_while(|(layer, _)| *layer == found.layer);
     let under = weaker.find_map(|file| ladder(*file, model, at));
     Some(Found { under: under.map(|under| under.model), ..found })
+}
+
+/// A name may stand in a weaker layer alone; the prices of its model are those of the strongest.
+fn in_strongest<'a>(layers: &[Layered<'a>], found: Found<'a>) -> Found<'a> {
+    let stronger = layers.iter().take_while(|(layer, _)| *layer != found.layer);
+    let mut same = stronger
+        .filter_map(|(layer, provider)| Some((*layer, *provider, provider.models.get(&found.id)?)));
+    match same.next() {
+        Some((layer, provider, model)) => Found { provider, model, layer, ..found },
+        None => found,
+    }
 }
 
 fn ladder<'a>(file: Layered<'a>, name: &str, at: Timestamp) -> Option<Found<'a>> {

@@ -13,11 +13,11 @@ const BELIEVABLE: std::ops::RangeInclusive<u64> = 1_000_000..=2_000_000_000_000;
 /// Age at which a comparison with the source is stale, in microseconds: 90 days.
 const STALE_US: i64 = 90 * 86_400_000_000;
 
-/// Checks a model's prices; what breaks a rule on purpose says why in `odd`.
+/// Checks a model's prices; what breaks a rule on purpose says why.
 ///
 /// # Errors
 /// The first rule that is broken.
-pub fn model(model: &Model, odd: Option<&str>) -> Result<(), String> {
+pub fn model(model: &Model) -> Result<(), String> {
     for set in &model.sets {
         believable(&set.base)?;
         for when in &set.when {
@@ -25,7 +25,7 @@ pub fn model(model: &Model, odd: Option<&str>) -> Result<(), String> {
         }
         steps_meet_tiers(set)?;
         hours_agree(set)?;
-        if odd.is_none_or(|reason| reason.trim().is_empty()) {
+        if model.origin.odd.as_ref().is_none_or(|reason| reason.trim().is_empty()) {
             in_order(set)?;
         }
     }

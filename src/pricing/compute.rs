@@ -1,7 +1,7 @@
 //! From usage and prices to a cost (`pricing.md` §6–7).
 
 use super::{
-    BOOK, Charge,
+    Charge,
     book::Found,
     money::{Factor, dollars},
     reported,
@@ -19,6 +19,7 @@ pub fn cost(charge: &Charge<'_>, found: Option<&Found<'_>>) -> Cost {
     let mut cost = Cost {
         reported: reported.map(dollars),
         tier: charge.tier.map(str::to_owned),
+        tier_from: charge.tier.map(|_| "response".to_owned()),
         ..Cost::default()
     };
     note_source(charge.usage.source, &mut cost);
@@ -57,7 +58,9 @@ fn price_ref(found: &Found<'_>, set: Option<&Set>) -> PriceRef {
         matched: found.matched.to_owned(),
         layer: found.layer.to_owned(),
         from: set.and_then(|set| set.from_text.clone()),
-        book: BOOK.to_owned(),
+        checked: found.model.origin.checked.clone(),
+        book: found.provider.book.clone(),
+        sha256: Some(found.provider.sha256.clone()),
     }
 }
 
@@ -73,7 +76,12 @@ fn note_source(source: UsageSource, cost: &mut Cost) {
 fn prices(charge: &Charge<'_>, found: &Found<'_>, set: &Set, cost: &mut Cost) -> Prices {
     let under = found.under.and_then(|model| model.set(charge.at));
     let knows = |tier: &str| set.knows_tier(tier) || under.is_some_and(|set| set.knows_tier(tier));
-    let said = charge.tier.and_then(own_tier).or_else(|| usage::tier(charge.usage.raw.as_ref()));
+    let answered = charge.tier.and_then(own_tier);
+    let said = answered.or_else(|| usage::tier(charge.usage.raw.as_ref()));
+    if let (None, Some(tier)) = (answered, said) {
+        cost.tier = Some(tier.to_owned());
+        cost.tier_from = Some("usage".to_owned());
+    }
     // What OpenAI takes as `fast` it serves as `priority`; Anthropic's fast mode is a thing of its own.
     let tier = said.map(|tier| if tier == "fast" && !knows(tier) { "priority" } else { tier });
     let priced = tier.filter(|tier| knows(tier));
@@ -81,6 +89,7 @@ fn prices(charge: &Charge<'_>, found: &Found<'_>, set: &Set, cost: &mut Cost) ->
         cost.notes.push(format!("no price is known for the tier `{tier}`: standard prices"));
     }
     let prompt = charge.usage.input.unwrap_or_default();
+    cost.prompt_tokens_for_step = Some(prompt);
     let call = Circumstances { prompt, tier: priced, at: charge.at };
     let mut prices = under.map(|set| set.prices(call)).unwrap_or_default();
     prices.extend(set.prices(call));
@@ -104,6 +113,7 @@ fn factor(charge: &Charge<'_>, found: &Found<'_>, cost: &mut Cost) -> Factor {
     let factor = [host, place].into_iter().flatten().find_map(|at| Some((at, regions.get(at)?)));
     let Some((place, factor)) = factor else { return Factor::ONE };
     cost.notes.push(format!("token prices times {factor} for {place}"));
+    cost.multiplier = Some(factor.to_string());
     *factor
 }
 

@@ -19,7 +19,7 @@ impl File {
 
     fn provider(&self) -> Option<&Provider> {
         let read = || match format::read(self.slug, self.text) {
-            Ok(provider) => Some(provider),
+            Ok(provider) => Some(Provider { book: BOOK.to_owned(), ..provider }),
             Err(error) => {
                 tracing::error!(error, "an embedded price file is damaged"); // a test reads them all
                 None

@@ -1,154 +1,27 @@
-//! The price files: one TOML file a provider (`pricing.md` §5).
+//! From a price file as it is written to prices that can be used, or to what is wrong with it.
 
 use super::{
     check,
+    file::{Decimal, File, FileAlias, FileModel, FilePrice, FileTable, FileWhen},
     money::{Factor, Price},
-    schedule::{Model, Prices, Set, When},
+    schedule::{Model, Origin, Prices, Set, When},
     units::TABLES,
+    write::DAYS,
 };
 use crate::model::Timestamp;
-use serde::{Deserialize, Deserializer, de};
-use std::{collections::BTreeMap, fmt, ops::Range};
-use toml::{Spanned, value::Datetime};
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    schema: u32,
-    provider: String,
-    currency: String,
-    #[serde(rename = "source")]
-    _source: String,
-    #[serde(default)]
-    hosts: Vec<String>,
-    #[serde(default)]
-    regions: BTreeMap<String, Decimal>,
-    like: Option<String>,
-    #[serde(default)]
-    model: Vec<FileModel>,
-    #[serde(default)]
-    alias: Vec<FileAlias>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileModel {
-    id: Spanned<String>,
-    #[serde(default)]
-    aliases: Vec<String>,
-    checked: Option<Datetime>,
-    #[serde(default, rename = "source")]
-    _source: Option<String>,
-    #[serde(default, rename = "confirmed_by")]
-    _confirmed_by: Vec<String>,
-    #[serde(default, rename = "retired")]
-    _retired: Option<Datetime>,
-    /// Why the prices may break the rules of [`check`].
-    odd: Option<String>,
-    #[serde(default)]
-    free: bool,
-    #[serde(default)]
-    extend: bool,
-    #[serde(default)]
-    regions: BTreeMap<String, Decimal>,
-    #[serde(default)]
-    price: Vec<FilePrice>,
-}
-
-/// Prices by unit, as a file writes them.
-type FileTable = BTreeMap<String, Decimal>;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FilePrice {
-    from: Option<Datetime>,
-    #[serde(default)]
-    mtok: FileTable,
-    #[serde(default)]
-    kcall: FileTable,
-    #[serde(default)]
-    hour: FileTable,
-    #[serde(default)]
-    mchar: FileTable,
-    #[serde(default)]
-    kpage: FileTable,
-    #[serde(default)]
-    when: Vec<FileWhen>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileWhen {
-    prompt_over: Option<u64>,
-    prompt_from: Option<u64>,
-    tier: Option<String>,
-    #[serde(default)]
-    any_prompt: bool,
-    #[serde(default)]
-    utc: Vec<String>,
-    #[serde(default)]
-    days: Vec<String>,
-    #[serde(default)]
-    mtok: FileTable,
-    #[serde(default)]
-    kcall: FileTable,
-    #[serde(default)]
-    hour: FileTable,
-    #[serde(default)]
-    mchar: FileTable,
-    #[serde(default)]
-    kpage: FileTable,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileAlias {
-    name: Spanned<String>,
-    to: Vec<FileTarget>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileTarget {
-    from: Option<Datetime>,
-    model: String,
-}
-
-/// A decimal number: a string, or a bare number through its shortest spelling.
-#[derive(Clone, Debug)]
-struct Decimal(String);
-
-impl<'de> Deserialize<'de> for Decimal {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = Decimal;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a decimal number, best in quotes")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Decimal, E> {
-                Ok(Decimal(text.to_owned()))
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<Decimal, E> {
-                Ok(Decimal(number.to_string()))
-            }
-
-            fn visit_f64<E>(self, number: f64) -> Result<Decimal, E> {
-                Ok(Decimal(number.to_string()))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeMap, ops::Range};
+use toml::value::Datetime;
 
 /// A provider's prices, ready for use.
 #[derive(Debug, Default)]
 pub struct Provider {
     /// Slug.
     pub name: String,
+    /// Version of the book that it belongs to.
+    pub book: String,
+    /// SHA-256 of the file, in hex.
+    pub sha256: String,
     /// Hosts of its API.
     pub hosts: Vec<String>,
     /// Factor on token prices by host or place.
@@ -180,6 +53,7 @@ pub fn read(name: &str, text: &str) -> Result<Provider, String> {
     }
     let mut provider = Provider {
         name: file.provider,
+        sha256: hex::encode(Sha256::digest(text)),
         hosts: file.hosts,
         regions: factors(&file.regions).map_err(|why| format!("{name}: {why}"))?,
         like: file.like,
@@ -202,6 +76,13 @@ fn add_model(provider: &mut Provider, file: FileModel) -> Result<(), String> {
         free: file.free,
         extend: file.extend,
         checked: moment(file.checked.as_ref())?,
+        origin: Origin {
+            source: file.source,
+            checked: file.checked.map(|day| day.to_string()),
+            confirmed_by: file.confirmed_by,
+            retired: file.retired.map(|day| day.to_string()),
+            odd: file.odd,
+        },
         regions: factors(&file.regions)?,
         sets: Vec::new(),
     };
@@ -217,7 +98,7 @@ fn add_model(provider: &mut Provider, file: FileModel) -> Result<(), String> {
             "{id}: needs a price, or `free = true` where it costs nothing, and not both"
         ));
     }
-    check::model(&model, file.odd.as_deref()).map_err(|why| format!("{id}: {why}"))?;
+    check::model(&model).map_err(|why| format!("{id}: {why}"))?;
     for alias in file.aliases {
         spell(provider, &alias)?;
         provider.aliases.insert(alias, vec![(None, id.clone())]);
@@ -335,8 +216,7 @@ fn hours(text: &str) -> Option<(u32, u32)> {
 }
 
 fn weekday(text: &str) -> Option<u32> {
-    let names = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-    names.iter().position(|name| *name == text).and_then(|at| u32::try_from(at).ok())
+    DAYS.iter().position(|name| *name == text).and_then(|at| u32::try_from(at).ok())
 }
 
 #[cfg(test)]

@@ -7,17 +7,26 @@ mod book;
 mod check;
 mod compute;
 mod embedded;
+mod file;
 mod format;
+mod import;
+mod imported;
+mod merge;
 mod money;
 mod reported;
 mod schedule;
 mod show;
 mod units;
 mod usage;
+mod write;
 
 pub use embedded::BOOK;
+pub use import::{Listing, read as read_listing};
+pub use imported::{Imports, Names, Origin as ImportOrigin};
+pub use merge::{Change, Difference, Kind, Merge};
 pub use money::{dollars, pico};
 pub use show::{Entry, PriceSet};
+pub use write::file as file_text;
 
 use crate::model::{Cost, CostStatus, Timestamp, Usage};
 use book::{Found, Layered};
@@ -73,17 +82,47 @@ impl<'a> Charge<'a> {
 #[derive(Debug, Default)]
 pub struct PriceBook {
     overrides: Vec<Provider>,
+    imported: Vec<Provider>,
     missing: Mutex<BTreeMap<(String, String), u64>>,
 }
 
 impl PriceBook {
-    /// The embedded book under the files of `dir`, if given.
+    /// The files of `dir`, if given, over what was imported into `data_dir`, over the embedded book.
+    ///
+    /// A damaged import is left out and said in the log: the embedded prices still hold.
     ///
     /// # Errors
     /// A rendered message with file and line when a file of `dir` is wrong.
-    pub fn load(dir: Option<&Path>) -> Result<Self, String> {
+    pub fn load(dir: Option<&Path>, data_dir: Option<&Path>) -> Result<Self, String> {
         let overrides = dir.map(read_dir).transpose()?.unwrap_or_default();
-        Ok(Self { overrides, missing: Mutex::default() })
+        let imported = data_dir.map(|dir| Imports::of(dir).load()).transpose();
+        let imported = imported.unwrap_or_else(|error| {
+            tracing::error!(error, "imported prices are damaged and left out; `calltap pricing rollback` goes back to the ones before");
+            None
+        });
+        let imported = imported.unwrap_or_default();
+        Ok(Self { overrides, imported, missing: Mutex::default() })
+    }
+
+    /// Without the files of one's own: what imports are laid over.
+    #[must_use]
+    pub fn without_overrides(self) -> Self {
+        Self { overrides: Vec::new(), ..self }
+    }
+
+    /// Whether a price of the model is known.
+    pub fn knows(&self, provider: &str, model: &str, at: Timestamp) -> bool {
+        self.find(&book::slug(provider), model, at).is_some()
+    }
+
+    /// Where files of one's own and imports say something else than the layers below them.
+    pub fn layers(&self, today: Timestamp) -> Vec<(&'static str, Change)> {
+        merge::layers(self, today)
+    }
+
+    /// What importing a listing would do; `accept` also takes over what is contested.
+    pub fn merge(&self, listing: Listing, today: Timestamp, accept: bool) -> Merge {
+        merge::merge(self, listing, today, accept)
     }
 
     /// What `charge` cost.
@@ -119,7 +158,7 @@ impl PriceBook {
             return slug;
         };
         let serves = |file: &Provider| file.hosts.iter().any(|own| own == host);
-        let own = self.overrides.iter().find(|file| serves(file));
+        let own = self.overrides.iter().chain(&self.imported).find(|file| serves(file));
         own.or_else(|| embedded::all().find(|file| serves(file)))
             .map_or(slug, |file| file.name.clone())
     }
@@ -130,9 +169,11 @@ impl PriceBook {
 
     /// A provider's files, strongest layer first.
     fn files(&self, slug: &str) -> Vec<Layered<'_>> {
-        let own = self.overrides.iter().filter(|file| file.name == slug);
+        let named = |file: &&Provider| file.name == slug;
+        let own = self.overrides.iter().filter(named).map(|file| ("override", file));
+        let imported = self.imported.iter().filter(named).map(|file| ("imported", file));
         let embedded = embedded::provider(slug).map(|file| ("embedded", file));
-        own.map(|file| ("override", file)).chain(embedded).collect()
+        own.chain(imported).chain(embedded).collect()
     }
 
     /// Counts a model without a price, and says so once.
@@ -171,6 +212,8 @@ fn read_dir(dir: &Path) -> Result<Vec<Provider>, String> {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
         let mut provider = format::read(&name, &text)?;
         provider.name = book::slug(&provider.name);
+        provider.book =
+            path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
         Ok(provider)
     };
     paths.iter().map(read).collect()

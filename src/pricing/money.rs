@@ -129,6 +129,34 @@ pub fn number(text: &str) -> Option<i128> {
     pico(&text)
 }
 
+/// Most digits of a number that is scaled: beyond them no price is meant.
+const DIGITS_MAX: usize = 24;
+
+/// The text of a JSON number of dollars, times `times`, in nano-dollars; rounded half to even. `None` for
+/// negative numbers and for what is too large or too long.
+pub fn scaled(text: &str, times: u64) -> Option<u64> {
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    if digits.len() > DIGITS_MAX || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number = digits.parse::<i128>().ok()?.checked_mul(i128::from(times))?;
+    let places = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?.checked_add(9)?;
+    let power = |places: u32| 10_i128.checked_pow(places);
+    let nano = match u32::try_from(places) {
+        Ok(places) => number.checked_mul(power(places)?)?,
+        // Less than a part of what the divisor can hold is nothing.
+        Err(_) => {
+            power(places.unsigned_abs()).map_or(0, |divisor| divide_half_even(number, divisor))
+        }
+    };
+    u64::try_from(nano).ok()
+}
+
 /// A plain decimal number, scaled by 10^`places`; `None` for signs, exponents and more places.
 fn parse(text: &str, places: usize) -> Option<i128> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -185,6 +213,27 @@ mod tests {
         assert_eq!(number("5e-324"), None);
         assert_eq!(number("-1"), None);
         assert_eq!(number("x"), None);
+    }
+
+    #[test]
+    fn prices_of_other_books_are_scaled_exactly() {
+        for (text, times, nano) in [
+            ("2.5e-06", MTOK, Some(2_500_000_000)),
+            ("0.15", 1, Some(150_000_000)),
+            ("3.9999999999999996e-07", MTOK, Some(400_000_000)),
+            ("1e-05", 3600, Some(36_000_000)),
+            ("12", 1000, Some(12_000_000_000_000)),
+            ("0", MTOK, Some(0)),
+            ("5e-324", MTOK, Some(0)),
+            ("1E2", 1, Some(100_000_000_000)),
+            ("-1", 1, None),
+            ("1e400", 1, None),
+            ("1e2147483647", 1, None),
+            ("NaN", 1, None),
+            ("", 1, None),
+        ] {
+            assert_eq!(scaled(text, times), nano, "{text}");
+        }
     }
 
     #[test]

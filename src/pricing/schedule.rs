@@ -5,13 +5,29 @@ use super::{
     units::Unit,
 };
 use crate::model::Timestamp;
-use std::collections::BTreeMap;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Prices by unit.
 pub type Prices = BTreeMap<Unit, Price>;
 
+/// Where a model's prices come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// Where they stand, when not where the file says.
+    pub source: Option<String>,
+    /// Day on which a person compared them with it.
+    pub checked: Option<String>,
+    /// Other price books that say the same.
+    pub confirmed_by: Vec<String>,
+    /// Day from which the model is no longer served.
+    pub retired: Option<String>,
+    /// Why they may break the rules of [`super::check`].
+    pub odd: Option<String>,
+}
+
 /// A model's prices over time.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Model {
     /// Costs nothing, by statement.
     pub free: bool,
@@ -19,6 +35,8 @@ pub struct Model {
     pub extend: bool,
     /// When a person compared the prices with their source.
     pub checked: Option<Timestamp>,
+    /// Where the prices come from.
+    pub origin: Origin,
     /// Factors on token prices by host or place; empty means those of the file.
     pub regions: BTreeMap<String, Factor>,
     /// In order of time.
@@ -26,7 +44,7 @@ pub struct Model {
 }
 
 /// Prices that hold from a moment on.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Set {
     /// Since when; `None` for ever.
     pub from: Option<Timestamp>,
@@ -39,7 +57,7 @@ pub struct Set {
 }
 
 /// Prices that hold under conditions.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct When {
     /// More prompt tokens than this.
     pub prompt_over: Option<u64>,
@@ -85,6 +103,51 @@ impl Set {
         prices
     }
 
+    /// Whether a price for the call is stated for its very tier and prompt size, and not only left over
+    /// from the usual ones.
+    pub fn states(&self, unit: Unit, call: Circumstances<'_>) -> bool {
+        let priced = |when: &&When| when.holds(call) && when.prices.contains_key(&unit);
+        let usual = |when: &When| when.tier.is_none() && when.is_step();
+        let is_long = self.when.iter().filter(priced).any(usual);
+        call.tier.is_none()
+            || self
+                .when
+                .iter()
+                .filter(priced)
+                .any(|when| when.tier.is_some() && (when.is_step() || when.any_prompt || !is_long))
+    }
+
+    /// Gives long prompts of a tier the usual price wherever only its short prompts have their own: what a
+    /// book means that is silent about them.
+    pub fn fill_steps(&mut self) {
+        let usual: Vec<When> = self
+            .when
+            .iter()
+            .filter(|when| when.tier.is_none() && when.is_step())
+            .cloned()
+            .collect();
+        let tiers: BTreeSet<_> = self.when.iter().filter_map(|when| when.tier.clone()).collect();
+        for tier in tiers {
+            let own = |when: &&When| when.tier.as_ref() == Some(&tier);
+            if self.when.iter().filter(own).any(|when| when.any_prompt) {
+                continue;
+            }
+            for step in &usual {
+                let same = |when: &&mut When| {
+                    when.tier.as_ref() == Some(&tier)
+                        && (when.prompt_over, when.prompt_from)
+                            == (step.prompt_over, step.prompt_from)
+                };
+                match self.when.iter_mut().find(same) {
+                    Some(when) => step.prices.iter().for_each(|(unit, price)| {
+                        when.prices.entry(*unit).or_insert(*price);
+                    }),
+                    None => self.when.push(When { tier: Some(tier.clone()), ..step.clone() }),
+                }
+            }
+        }
+    }
+
     /// Whether the served tier has prices of its own.
     pub fn knows_tier(&self, tier: &str) -> bool {
         self.when.iter().any(|when| when.tier.as_deref() == Some(tier))
@@ -97,7 +160,8 @@ impl When {
         self.prompt_over.is_some() || self.prompt_from.is_some()
     }
 
-    fn holds(&self, call: Circumstances<'_>) -> bool {
+    /// Whether it holds for the call.
+    pub fn holds(&self, call: Circumstances<'_>) -> bool {
         let minute = u32::try_from(call.at.0.div_euclid(60_000_000).rem_euclid(1440)).unwrap_or(0);
         // 1970-01-01 was a Thursday.
         let day = call.at.0.div_euclid(86_400_000_000);

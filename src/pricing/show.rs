@@ -3,7 +3,8 @@
 use super::{
     PriceBook, book, check, embedded,
     format::Provider,
-    schedule::{Model, Prices, Set, When},
+    schedule::{Model, Origin, Prices, Set, When},
+    write::DAYS,
 };
 use crate::model::Timestamp;
 use serde::Serialize;
@@ -14,12 +15,15 @@ use std::path::Path;
 pub struct Entry {
     /// `provider/model`.
     pub entry: String,
-    /// `override` or `embedded`.
+    /// `override`, `imported` or `embedded`.
     pub layer: &'static str,
     /// Other names that it goes by today.
     pub aliases: Vec<String>,
     /// Costs nothing, by statement.
     pub free: bool,
+    /// Where the prices come from.
+    #[serde(flatten)]
+    pub origin: Origin,
     /// Prices, in order of time.
     pub prices: Vec<PriceSet>,
 }
@@ -36,10 +40,23 @@ pub struct PriceSet {
 }
 
 impl PriceBook {
+    /// How many models each layer knows, own files first. Reads every embedded file.
+    pub fn sizes(&self) -> [(&'static str, usize); 3] {
+        let models = |files: &[Provider]| files.iter().map(|file| file.models.len()).sum();
+        let embedded = embedded::all().map(|file| file.models.len()).sum();
+        [
+            ("override", models(&self.overrides)),
+            ("imported", models(&self.imported)),
+            ("embedded", embedded),
+        ]
+    }
+
     /// The models whose id or alias is `model`, or contains it where none is; all without it.
     pub fn entries(&self, model: Option<&str>, at: Timestamp) -> Vec<Entry> {
         let own = self.overrides.iter().map(|file| ("override", file));
-        let files: Vec<_> = own.chain(embedded::all().map(|file| ("embedded", file))).collect();
+        let imported = self.imported.iter().map(|file| ("imported", file));
+        let files: Vec<_> =
+            own.chain(imported).chain(embedded::all().map(|file| ("embedded", file))).collect();
         let all = files.iter().flat_map(|(layer, file)| entries(layer, file, at));
         let Some(model) = model.map(str::to_lowercase) else { return all.collect() };
         let all: Vec<Entry> = all.collect();
@@ -67,7 +84,8 @@ impl PriceBook {
             Some(own) => own.iter().collect(),
             None => embedded::all().collect(),
         };
-        let mut notes = Vec::new();
+        let models: usize = files.iter().map(|file| file.models.len()).sum();
+        let mut notes = vec![format!("{} price files, {models} models", files.len())];
         for file in files {
             notes.push(format!(
                 "{}: {} models, {} other names",
@@ -105,6 +123,7 @@ fn entries(layer: &'static str, file: &Provider, at: Timestamp) -> Vec<Entry> {
         layer,
         aliases: aliases(id),
         free: model.free,
+        origin: model.origin.clone(),
         prices: sets(model),
     };
     file.models.iter().map(entry).collect()
@@ -129,8 +148,7 @@ fn sets(model: &Model) -> Vec<PriceSet> {
 
 fn words(when: &When) -> String {
     let clock = |minutes: u32| format!("{:02}:{:02}", minutes / 60, minutes % 60);
-    let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-    let day = |day: &u32| usize::try_from(*day).ok().and_then(|day| days.get(day)).copied();
+    let day = |day: &u32| usize::try_from(*day).ok().and_then(|day| DAYS.get(day)).copied();
     let hours: Vec<_> =
         when.utc.iter().map(|(from, to)| format!("{}-{}", clock(*from), clock(*to))).collect();
     let days: Vec<_> = when.days.iter().filter_map(day).collect();

@@ -147,12 +147,12 @@ fn files_of_ones_own_win() {
         at: NOW.parse().unwrap(),
         host: None,
     };
-    let book = PriceBook::load(Some(dir.path())).unwrap();
+    let book = PriceBook::load(Some(dir.path()), None).unwrap();
     let cost = book.price(&charge);
     assert_eq!(cost.total.as_deref(), Some("1"));
     assert_eq!(cost.price.unwrap().layer, "override");
     std::fs::write(&file, "schema = 1\nnonsense = 2\n").unwrap();
-    let error = PriceBook::load(Some(dir.path())).unwrap_err();
+    let error = PriceBook::load(Some(dir.path()), None).unwrap_err();
     assert!(error.contains("own.toml:2") && error.contains("nonsense"), "{error}");
 }
 
@@ -161,7 +161,7 @@ fn book_of(text: &str) -> PriceBook {
     let dir = tempfile::tempdir().unwrap();
     let head = "schema = 1\ncurrency = \"USD\"\nsource = \"contract\"\n";
     std::fs::write(dir.path().join("own.toml"), format!("{head}{text}")).unwrap();
-    PriceBook::load(Some(dir.path())).unwrap()
+    PriceBook::load(Some(dir.path()), None).unwrap()
 }
 
 fn cost_at(book: &PriceBook, provider: &str, model: &str, raw: &Value) -> Cost {
@@ -331,5 +331,44 @@ fn the_schema_knows_every_unit() {
         let names = &schema["$defs"][table.key]["propertyNames"]["enum"];
         let known: Vec<_> = table.units.iter().map(|unit| unit.name()).collect();
         assert_eq!(*names, json!(known), "{}", table.key);
+    }
+}
+
+proptest! {
+    #[test]
+    fn splitting_usage_changes_the_sum_by_roundings_alone(
+        one in prop::array::uniform5(0_u64..1_000_000), two in prop::array::uniform5(0_u64..1_000_000), at in 0_usize..4,
+    ) {
+        // Models whose price does not depend on the size of the prompt.
+        let (provider, model) = [
+            ("openai", "gpt-4o"), ("openai", "gpt-audio"), ("groq", "openai/gpt-oss-120b"), ("deepseek", "deepseek-v4-flash"),
+        ][at];
+        let cost = |[text, cached, audio, output, speech]: [u64; 5]| {
+            let raw = json!({"prompt_tokens": text + cached + audio, "completion_tokens": output + speech,
+                "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": audio},
+                "completion_tokens_details": {"audio_tokens": speech}});
+            let cost = cost_at(&PriceBook::default(), provider, model, &raw);
+            let lines = i128::try_from(cost.lines.len()).unwrap();
+            (cost.total.map_or(0, |total| pico(&total).unwrap()), lines)
+        };
+        let ((whole, lines), one_cost, two_cost) =
+            (cost(std::array::from_fn(|at| one[at] + two[at])), cost(one).0, cost(two).0);
+        prop_assert!((whole - one_cost - two_cost).abs() <= lines, "{whole} {one_cost} {two_cost}");
+    }
+}
+
+/// Only the spelling of a bare number in a file of one's own passes through a float, and exactly.
+#[test]
+fn no_float_touches_money() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/pricing");
+    let inner = std::fs::read_dir(dir.join("import")).unwrap();
+    for file in std::fs::read_dir(&dir).unwrap().chain(inner) {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() || name == "file.rs" || name.ends_with("tests.rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("f64") && !text.contains("f32"), "{name}");
     }
 }

@@ -23,10 +23,12 @@ mod upstream;
 pub use capture::{Capture, Captured, Durable, Waiter};
 pub use error::{ProxyError, Retry};
 pub use keys::{Fingerprints, Keys};
+pub use metadata::Labels;
+pub use route::split_metadata;
 pub use running::{Live, Running};
 pub use spill::Spiller;
 pub use tape::Budget;
-pub use upstream::{Upstream, Upstreams};
+pub use upstream::{Upstream, Upstreams, tls_config};
 
 use crate::{
     config::{Config, Content, Durability, OnDisconnect},
@@ -39,7 +41,7 @@ use body::{UpstreamBody, drain};
 use call::{Call, Failure, send_failure};
 use http::{HeaderValue, Request, Response, header, request::Parts};
 use hyper::body::Incoming;
-use metadata::{Labels, Log};
+use metadata::Log;
 use route::{NoRoute, Route};
 use std::{
     sync::{
@@ -189,7 +191,7 @@ impl Proxy {
         // 1. What the caller says about the call.
         let own = headers::take_own(&mut parts.headers);
         let aliases = aliases::take(&mut parts.headers);
-        let (path, pairs) = route::split_metadata(parts.uri.path());
+        let (path, pairs) = split_metadata(parts.uri.path());
         let path = path.to_owned();
         let labels = Labels::read(&own, &pairs);
         let head = Head {

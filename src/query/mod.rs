@@ -30,6 +30,13 @@ pub struct Query {
     pub root: Option<Expr>,
 }
 
+impl Query {
+    /// Where in `text` the terms stand that must all hold; empty where it is no list of such terms.
+    pub fn terms(text: &str) -> Vec<std::ops::Range<usize>> {
+        if text.len() > MAX_LEN { Vec::new() } else { parse::terms(text) }
+    }
+}
+
 /// A condition over one call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expr {

@@ -23,6 +23,23 @@ pub(super) fn parse(text: &str) -> Result<Query, QueryError> {
     }
 }
 
+/// Where the terms stand that must all hold; empty for a query that is no such list, or none at all.
+pub(super) fn terms(text: &str) -> Vec<std::ops::Range<usize>> {
+    let mut parser = Parser { text, at: 0, terms: 0 };
+    let mut places = Vec::new();
+    loop {
+        parser.skip_space();
+        let start = parser.at;
+        if parser.peek().is_none() {
+            return places;
+        }
+        if parser.at_or() || parser.one(0).is_err() {
+            return Vec::new();
+        }
+        places.push(start..parser.at);
+    }
+}
+
 struct Parser<'a> {
     text: &'a str,
     at: usize,

@@ -122,3 +122,13 @@ fn every_parsed_query_is_sound_sql() {
         }
     }
 }
+
+#[test]
+fn places_of_terms() {
+    let text = r#" model:x  -(a OR b) "two words" cost:>1"#;
+    let terms: Vec<&str> = Query::terms(text).into_iter().map(|at| &text[at]).collect();
+    assert_eq!(terms, ["model:x", "-(a OR b)", "\"two words\"", "cost:>1"]);
+    for none in ["", "a OR b", "a)", "(a", "modle:x"] {
+        assert!(Query::terms(none).is_empty(), "{none}");
+    }
+}

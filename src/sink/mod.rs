@@ -3,7 +3,25 @@
 //! Pure: no clock, no socket. The same records always give the same bytes, so a resend repeats what
 //! was sent. `delivery` sends them.
 
-use crate::model::{Record, Secret};
+mod athina;
+mod batch;
+mod facts;
+#[cfg(test)]
+mod fixtures;
+mod honeyhive;
+mod humanloop;
+mod json;
+mod keywordsai;
+mod otlp;
+mod own;
+#[cfg(test)]
+mod schema_tests;
+mod talk;
+#[cfg(test)]
+mod tests;
+mod webhook;
+
+use crate::model::{Record, Secret, Timestamp};
 use bytes::Bytes;
 use std::{collections::BTreeMap, fmt};
 use uuid::Uuid;
@@ -26,7 +44,15 @@ pub struct Kind {
 }
 
 /// Every kind of destination that is reached over HTTP.
-pub static KINDS: &[Kind] = &[];
+pub static KINDS: &[Kind] = &[
+    athina::KIND,
+    honeyhive::KIND,
+    humanloop::KIND,
+    keywordsai::KEYWORDSAI,
+    keywordsai::RESPAN,
+    webhook::KIND,
+    otlp::KIND,
+];
 
 /// What the configuration says of one sink, less what every sink has (`base_url`, `only`, …).
 #[derive(Clone, Default)]
@@ -86,6 +112,11 @@ pub trait Sink: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Headers that depend on when a request is sent, such as a signature with its time.
+    fn sign(&self, _request: &Request, _now: Timestamp) -> Vec<(&'static str, Secret)> {
+        Vec::new()
+    }
+
     /// A request that finds out whether the key is taken, without leaving a record where the vendor
     /// allows that; `None` where only a real event can tell.
     fn probe(&self) -> Option<Request> {
@@ -98,7 +129,7 @@ pub trait Sink: fmt::Debug + Send + Sync {
 pub struct Request {
     /// HTTP method.
     pub method: http::Method,
-    /// Path and query, appended to the sink's base URL; starts with `/`.
+    /// Path and query, appended to the sink's base URL; starts with `/`, or is empty where that URL is whole.
     pub path: String,
     /// Headers, `content-type` included. Values may be secrets.
     pub headers: Vec<(&'static str, Secret)>,
@@ -106,6 +137,19 @@ pub struct Request {
     pub body: Bytes,
     /// Which of the records it carries, by place.
     pub records: Vec<usize>,
+}
+
+impl Request {
+    /// A POST of JSON.
+    fn json(
+        path: &str,
+        mut headers: Vec<(&'static str, Secret)>,
+        body: Bytes,
+        records: Vec<usize>,
+    ) -> Self {
+        headers.extend(Secret::new("application/json").map(|kind| ("content-type", kind)));
+        Self { method: http::Method::POST, path: path.to_owned(), headers, body, records }
+    }
 }
 
 /// What becomes of the records of a request.

@@ -3,11 +3,13 @@
 //! Rows are made on the caller's thread (`row`), wait in a queue bounded by bytes (`queue`) and are
 //! committed by the only thread that writes (`writer`). Readers have connections of their own.
 
+mod attached;
 mod backup;
 mod facets;
 mod filter;
 mod fulltext;
 mod histogram;
+mod lanes;
 mod lock;
 mod open;
 mod pack;
@@ -15,6 +17,7 @@ mod queue;
 mod reader;
 mod reserve;
 mod retention;
+mod rewrite;
 mod rollup;
 #[cfg(test)]
 mod rollup_tests;
@@ -25,12 +28,16 @@ mod sessions;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod unpriced;
 mod writer;
 
 pub use facets::{Count, Facet, Facets};
+pub use lanes::{Exception, LaneChange, LaneRow, Progress, Room, Taken};
 pub use pack::{Packed, pack, unpack};
+pub use rewrite::{Rewriter, Step};
 pub use series::{Line, PromptRow, Question, Series, Totals, VersionRow};
 pub use sessions::Turns;
+pub use unpriced::UnpricedModel;
 
 use crate::model::{Body, ChunkLog, Record, Timestamp};
 use bytes::Bytes;
@@ -54,6 +61,15 @@ pub struct Entry {
     pub bodies: Option<Bodies>,
     /// The first words of the answer, redacted, for lists.
     pub answer: Option<String>,
+}
+
+/// What follows from a call and is committed with it or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Attached {
+    /// Records of their own. Their ids say what they are about: one that is taken stays as it is.
+    pub derived: Vec<Entry>,
+    /// What is remembered of threads by key; `None` for what is forgotten.
+    pub threads: Vec<(String, Option<String>)>,
 }
 
 /// The raw capture of one call.
@@ -177,11 +193,51 @@ impl Store {
         })
     }
 
+    /// Whether a running calltap has the store in `dir`.
+    pub fn is_served(dir: &Path) -> bool {
+        lock::is_taken(dir)
+    }
+
     /// Appends a finished call. `done` fires after the commit that holds it (or says why it failed;
     /// the call still waits for better times then). Never waits: the caller bounds what is in flight.
     /// Packs the bodies on the caller's thread.
     pub fn append(&self, entry: Entry, done: Option<oneshot::Sender<Result<i64, String>>>) {
-        self.inner.shared.push(Work::Call(Box::new(row::Row::of(entry)), done));
+        self.append_with(entry, Attached::default(), done);
+    }
+
+    /// As [`Self::append`], with what follows from the call.
+    pub fn append_with(
+        &self,
+        entry: Entry,
+        attached: Attached,
+        done: Option<oneshot::Sender<Result<i64, String>>>,
+    ) {
+        let row = row::Row::of(entry).with(attached);
+        self.inner.shared.push(Work::Call(Box::new(row), done));
+    }
+
+    /// Appends what follows from no call but from time that passed.
+    pub fn append_derived(&self, mut attached: Attached) {
+        if let Some(first) = attached.derived.pop() {
+            let row = row::Row::once(first).with(attached);
+            self.inner.shared.push(Work::Call(Box::new(row), None));
+        }
+    }
+
+    /// What is remembered of threads, by key.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn threads(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.inner.pool.read(|conn| Ok(attached::threads(conn)?))
+    }
+
+    /// The session of the latest call that made, or asked about, a provider's response.
+    ///
+    /// # Errors
+    /// `SQLite`'s.
+    pub fn session_of_response(&self, id: &str) -> Result<Option<String>, StoreError> {
+        self.inner.pool.read(|conn| Ok(sessions::of_response(conn, id)?))
     }
 
     /// Whether an entry of any size would find room in the queue to the writer.
@@ -327,6 +383,18 @@ pub enum GroupBy {
     Environment,
     /// UTC day.
     Day,
+    /// The provider's error code, else its type.
+    Error,
+    /// HTTP status.
+    Status,
+    /// Finish reason of the first choice.
+    Finish,
+    /// The client's library.
+    Client,
+    /// Provider.
+    Provider,
+    /// Version of the prompt.
+    Version,
 }
 
 impl std::str::FromStr for GroupBy {
@@ -346,9 +414,16 @@ impl std::str::FromStr for GroupBy {
             "env" | "environment" => Self::Environment,
             "day" => Self::Day,
             "nothing" => Self::Nothing,
+            "error" => Self::Error,
+            "status" => Self::Status,
+            "finish" => Self::Finish,
+            "client" => Self::Client,
+            "provider" => Self::Provider,
+            "version" => Self::Version,
             _ => {
                 return Err("is one of model, prompt, customer, session, user, key, upstream, \
-                            outcome, endpoint, environment, day, nothing"
+                            outcome, endpoint, environment, day, error, status, finish, client, provider, version, \
+                            nothing"
                     .to_owned());
             }
         })
@@ -376,6 +451,21 @@ pub struct Info {
     pub newest: Option<Timestamp>,
     /// Records lost for good, by reason.
     pub dropped: Vec<(String, u64)>,
+    /// Newest place in the record log.
+    pub last_seq: i64,
+    /// Who follows the record log.
+    pub consumers: Vec<Consumer>,
+}
+
+/// A consumer of the record log.
+#[derive(Clone, Debug, Serialize)]
+pub struct Consumer {
+    /// `fts` and `rollups` are the store's own.
+    pub name: String,
+    /// The last record it has taken.
+    pub seq: i64,
+    /// Records behind the newest.
+    pub lag: i64,
 }
 
 /// What `verify` found.

@@ -1,7 +1,7 @@
 //! The reading side: a small pool of read-only connections, each read with a deadline.
 
 use super::{
-    Bodies, Info, Page, Reader, StoreError, Stored, Verdict,
+    Bodies, Consumer, Info, Page, Reader, StoreError, Stored, Verdict,
     filter::{Filter, filter},
     open, pack, retention, row, schema,
 };
@@ -205,7 +205,17 @@ impl Reader {
                 let text: Option<String> = conn.query_row(sql, [], |row| row.get(0))?;
                 Ok(text.and_then(|text| text.parse().ok()))
             };
+            let last_seq = open::last_seq(conn)?;
+            let consumers = conn
+                .prepare_cached("SELECT name, seq FROM cursors ORDER BY name")?
+                .query_map([], |row| {
+                    let seq = row.get(1)?;
+                    Ok(Consumer { name: row.get(0)?, seq, lag: (last_seq - seq).max(0) })
+                })?
+                .collect::<rusqlite::Result<Vec<Consumer>>>()?;
             Ok(Info {
+                last_seq,
+                consumers,
                 path: self.pool.file.display().to_string(),
                 schema: conn.pragma_query_value(None, "user_version", |row| row.get(0))?,
                 sqlite: rusqlite::version().to_owned(),
@@ -271,7 +281,12 @@ const DAMAGED: &str = "damaged in the store: ";
 
 /// `load` notes every damaged part.
 fn are_sound(_bodies: &Bodies, record: &Record) -> bool {
-    !record.notes.iter().any(|note| note.starts_with(DAMAGED))
+    !is_damaged(record)
+}
+
+/// Whether some part of the call could not be read from the store.
+pub(super) fn is_damaged(record: &Record) -> bool {
+    record.notes.iter().any(|note| note.starts_with(DAMAGED))
 }
 
 /// One call with its bodies. Damage is noted in the record, never an error.

@@ -2,7 +2,8 @@
 //! the writer only binds and steps.
 
 use super::{
-    Bodies, Entry, Started,
+    Attached, Bodies, Entry, Started,
+    attached::Rows,
     pack::{self, Packed, pack},
 };
 use crate::model::Record;
@@ -22,6 +23,7 @@ type Column = (&'static str, fn(&Record) -> Value);
 /// The columns of `calls` that come from the record, in the order of the schema.
 const COLUMNS: &[Column] = &[
     ("id", |r| r.id.to_string().into()),
+    ("response_id", |r| r.response_id.clone().into()),
     ("repeats", |r| r.repeats.map(|id| id.to_string()).into()),
     ("started_at", |r| r.started_at.to_string().into()),
     ("ended_at", |r| r.ended_at.to_string().into()),
@@ -82,6 +84,11 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
+static UPDATE: LazyLock<String> = LazyLock::new(|| {
+    let sets: Vec<String> = COLUMNS.iter().map(|(name, _)| format!("{name} = ?")).collect();
+    format!("UPDATE calls SET {}, answer = coalesce(?, answer) WHERE seq = ?", sets.join(", "))
+});
+
 /// A finished call, ready to be bound.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
@@ -89,6 +96,9 @@ pub(super) struct Row {
     columns: Vec<Value>,
     doc: Doc,
     bodies: Option<PackedBodies>,
+    /// One with this id is enough.
+    once: bool,
+    attached: Rows,
 }
 
 /// A call in flight, ready to be bound.
@@ -128,7 +138,29 @@ impl Row {
         let mut columns: Vec<Value> = COLUMNS.iter().map(|(_, of)| of(&record)).collect();
         columns.push(answer.as_deref().map(first_words).into());
         columns.push(bodies.is_some().into());
-        Self { id: record.id, columns, doc: Doc::of(&record), bodies }
+        Self {
+            id: record.id,
+            columns,
+            doc: Doc::of(&record),
+            bodies,
+            once: false,
+            attached: Rows::default(),
+        }
+    }
+
+    /// A record that changes nothing where its id is taken.
+    pub(super) fn once(entry: Entry) -> Self {
+        Self { once: true, ..Self::of(entry) }
+    }
+
+    /// The row with what hangs on it.
+    pub(super) fn with(self, attached: Attached) -> Self {
+        Self { attached: Rows::of(attached), ..self }
+    }
+
+    /// How many records it stands for.
+    pub(super) fn records(&self) -> u64 {
+        1 + self.attached.records()
     }
 
     /// What it holds in memory, about.
@@ -136,19 +168,22 @@ impl Row {
         let bodies = self.bodies.as_ref().map_or(0, |bodies| {
             bodies.request.data.len() + bodies.response.data.len() + bodies.chunks.data.len() * 2
         });
-        OVERHEAD + self.doc.size() + bodies
+        OVERHEAD + self.doc.size() + bodies + self.attached.size()
     }
 
-    /// Inserts the call and removes it from the journal; gives its `seq`. A taken id is never
-    /// overwritten: the row takes a fresh one and says whom it repeats.
+    /// Inserts the call, after what hangs on it, and removes it from the journal; gives its `seq`. A
+    /// taken id is never overwritten: the row takes a fresh one and says whom it repeats.
     pub(super) fn insert(&mut self, conn: &Connection) -> rusqlite::Result<i64> {
+        let attached = self.attached.insert(conn)?;
         let old = self.id.to_string();
-        let taken = conn
-            .prepare_cached("SELECT 1 FROM calls WHERE id = ?1")?
-            .query_row([&old], |_| Ok(()))
+        let taken: Option<i64> = conn
+            .prepare_cached("SELECT seq FROM calls WHERE id = ?1")?
+            .query_row([&old], |row| row.get(0))
             .optional()?;
-        if taken.is_some() {
-            self.rename();
+        match taken {
+            Some(seq) if self.once => return Ok(attached.unwrap_or(seq)),
+            Some(_) => self.rename(),
+            None => {}
         }
         conn.prepare_cached(&INSERT)?.execute(params_from_iter(self.columns.iter()))?;
         let seq = conn.last_insert_rowid();
@@ -159,6 +194,18 @@ impl Row {
         }
         conn.prepare_cached("DELETE FROM journal WHERE id = ?1")?.execute([&old])?;
         Ok(seq)
+    }
+
+    /// Takes the place of the call `seq`: columns and document. Bodies stay, and the words of the
+    /// answer where there are no new ones.
+    pub(super) fn update(&self, conn: &Connection, seq: i64) -> rusqlite::Result<()> {
+        // has_bodies, the last, is not the record's to say.
+        let columns = self.columns.iter().take(COLUMNS.len() + 1);
+        let seq = Value::from(seq);
+        conn.prepare_cached(&UPDATE)?.execute(params_from_iter(columns.chain([&seq])))?;
+        conn.prepare_cached("UPDATE docs SET doc = ?2, crc = ?3 WHERE seq = ?1")?
+            .execute(params![seq, self.doc.value, self.doc.crc])?;
+        Ok(())
     }
 
     fn rename(&mut self) {

@@ -244,8 +244,14 @@ fn one(conn: &Connection, session: &str) -> Result<Option<Value>, StoreError> {
             "session": session, "name": face.name, "customer": face.customer, "user": face.user,
             "first_at": sum.first_at, "last_at": sum.last_at, "calls": sum.calls, "errors": sum.errors,
             "input_tokens": sum.input, "output_tokens": sum.output, "cost": dollars(sum.cost),
-            "unpriced": sum.unpriced, "model_ms": sum.latency_total, "models": face.models,
+            "unpriced": sum.unpriced, "model_ms": (sum.latency_total * 1000.0).round() / 1000.0, "models": face.models,
             "prompts": face.prompts, "preview": face.preview,
         })
     }))
+}
+
+/// The session of the latest call with this response.
+pub(super) fn of_response(conn: &Connection, id: &str) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT session FROM calls WHERE response_id = ? AND session IS NOT NULL ORDER BY seq DESC LIMIT 1";
+    conn.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()
 }

@@ -64,6 +64,12 @@ fn key(by: GroupBy) -> &'static str {
         GroupBy::Endpoint => "endpoint",
         GroupBy::Environment => "environment",
         GroupBy::Day => "substr(started_at, 1, 10)",
+        GroupBy::Error => "coalesce(error_code, error_type)",
+        GroupBy::Status => "CAST(status AS TEXT)",
+        GroupBy::Finish => "finish_reason",
+        GroupBy::Client => "sdk",
+        GroupBy::Provider => "provider",
+        GroupBy::Version => "prompt_version",
     }
 }
 

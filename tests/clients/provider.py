@@ -4,6 +4,8 @@ import asyncio
 import json
 import sys
 
+import threads
+
 WORDS = ["Whales ", "sing ", "für ", "dich ", "🐋", "."]
 MODEL = "gpt-4o-mini-2024-07-18"
 
@@ -14,8 +16,8 @@ def usage(words):
 
 def answer(status, body, headers=()):
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"HTTP/1.1 {status} X", "content-type: application/json", f"content-length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in headers]
+    headers = {"content-type": "application/json", "content-length": len(body)} | dict(headers)
+    lines = [f"HTTP/1.1 {status} X"] + [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
@@ -69,7 +71,7 @@ async def handle(reader, writer):
     try:
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            path = head[0].split(" ")[1]
+            method, path = head[0].split(" ")[:2]
             headers = {n.lower(): v.strip() for n, v in (line.split(":", 1) for line in head[1:] if ":" in line)}
             body = await reader.readexactly(int(headers.get("content-length", "0")))
             request = json.loads(body) if body else {}
@@ -79,6 +81,10 @@ async def handle(reader, writer):
                 code, kind = {400: ("bad", "invalid_request_error"), 404: ("model_not_found", "invalid_request_error")}.get(
                     status, ("rate_limit_exceeded", "rate_limit_error"))
                 writer.write(error(status, code, kind, [("retry-after-ms", "10"), ("x-request-id", "req_1")]))
+            elif "/threads" in path:
+                found = threads.answer(method, path, request)
+                kind = [("content-type", "text/event-stream")] if isinstance(found, bytes) else []
+                writer.write(answer(200, found, kind))
             elif path.endswith("/embeddings"):
                 vectors = [{"object": "embedding", "index": 0, "embedding": [0.25, -1.5]}]
                 writer.write(answer(200, {"object": "list", "model": model, "data": vectors,

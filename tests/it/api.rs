@@ -1,7 +1,7 @@
 //! The API from outside.
 
 use crate::harness::{Calltap, Connection, Upstream, chat, chat_body, fetch, post};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 fn pages_queries_and_errors() {
@@ -79,7 +79,7 @@ fn a_call_shows_up_live_within_a_second() {
         &chat_body(false),
     );
     post(calltap.address, "/v1/chat/completions", "x-calltap-session: live\r\n", &chat_body(false));
-    let ended = std::time::Instant::now();
+    let ended = Instant::now();
     while !seen.contains("\"session\":\"live\"") {
         let piece = events.read_some(1);
         assert!(!piece.is_empty());
@@ -128,4 +128,65 @@ fn an_admin_token_guards_the_api_and_not_the_calls() {
         .as_bytes(),
     );
     assert_eq!(connection.answer("GET").unwrap().status, 200);
+}
+
+#[test]
+fn what_the_dashboard_asks_for_adds_up() {
+    let upstream = Upstream::start(chat(3, Duration::ZERO));
+    let calltap = Calltap::start(&upstream);
+    let labels =
+        "x-calltap-session: tree/1\r\nx-calltap-prompt: greet\r\nx-calltap-prompt-version: 7\r\n";
+    for _ in 0..3 {
+        post(calltap.address, "/v1/chat/completions", labels, &chat_body(true));
+    }
+    calltap.wait_calls("session:tree/1", 3);
+    let get = |path: &str| fetch(calltap.address, path).unwrap();
+    let until = Instant::now() + Duration::from_secs(10);
+    while get("/api/v1/metrics").json()["lag"] != 0 {
+        assert!(Instant::now() < until, "the roll-ups follow");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let metrics = get("/api/v1/metrics?by=model&compare=1").json();
+    assert_eq!(
+        (&metrics["totals"]["calls"], &metrics["previous"]["calls"]),
+        (&3.into(), &0.into())
+    );
+    let facets = get("/api/v1/facets?fields=prompt,version").json();
+    assert_eq!(facets["items"][0]["values"][0]["value"], "greet");
+    assert_eq!(get("/api/v1/sessions").json()["items"][0]["calls"], 3);
+    assert_eq!(get("/api/v1/sessions/tree%2F1").json()["session"], "tree/1");
+    let turns = get("/api/v1/sessions/tree%2F1/turns?limit=2").json();
+    assert_eq!(
+        (&turns["items"][0]["resent"], &turns["items"][1]["resent"]),
+        (&0.into(), &1.into())
+    );
+    assert!(turns["items"][0]["answer"]["content"].is_string() && turns["next"].is_string());
+    assert_eq!(get("/api/v1/prompts").json()["items"][0]["prompt"], "greet");
+    assert_eq!(get("/api/v1/prompts/greet").json()["versions"][0]["version"], "7");
+    assert_eq!(get("/api/v1/query?q=modle:x").json()["error"]["at"], 0);
+    let pricing = get("/api/v1/pricing").json();
+    assert_eq!(
+        (&pricing["layers"][0]["layer"], &pricing["missing"]),
+        (&"embedded".into(), &Vec::<i32>::new().into())
+    );
+    let settings = get("/api/v1/settings").json();
+    assert_eq!(settings["listen"], calltap.address.to_string());
+    for wrong in [
+        "facets?fields=cost",
+        "metrics?by=weather",
+        "metrics?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z",
+        "sessions?after=0-0",
+        "sessions?limit=many",
+        "prompts?since=soon",
+    ] {
+        let answer = get(&format!("/api/v1/{wrong}"));
+        assert_eq!(
+            (answer.status, &answer.json()["error"]["code"]),
+            (400, &"calltap_bad_request".into()),
+            "{wrong}"
+        );
+    }
+    for nothing in ["sessions/none", "prompts/none"] {
+        assert_eq!(get(&format!("/api/v1/{nothing}")).status, 404, "{nothing}");
+    }
 }

@@ -1,6 +1,7 @@
 /** The frame around every screen, and which screen a path shows. */
 
-import { useEffect, useState } from "preact/hooks";
+import type { ComponentChildren } from "preact";
+import { useEffect, useErrorBoundary, useState } from "preact/hooks";
 import { get, hasToken, lock, locked, offline, unlock } from "./lib/api.ts";
 import { said } from "./lib/clipboard.ts";
 import { useKeys } from "./lib/keys.ts";
@@ -71,7 +72,7 @@ export function App() {
       go("/");
       setTimeout(() => document.getElementById("q")?.focus());
     },
-  });
+  }, true);
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
@@ -99,13 +100,20 @@ export function App() {
       <div id="content" class="content" tabIndex={-1}>
         {offline.value && <p class="banner" role="alert">calltap does not answer. What is shown may be old; the page goes on by itself when it is back.</p>}
         <Unready />
-        <Screen path={path} />
+        <Guard key={current}><Screen path={path} /></Guard>
       </div>
       <p class="toast" role="status" aria-live="polite">{said.value}</p>
       {help && <Help close={() => setHelp(false)} />}
       {palette && <Palette close={() => setPalette(false)} />}
     </>
   );
+}
+
+/** A screen that fails leaves the frame around it alone. */
+function Guard({ children }: { children: ComponentChildren }) {
+  const [error, reset] = useErrorBoundary((failure) => reportError(failure));
+  if (!error) return <>{children}</>;
+  return <main class="page"><h1>This screen failed</h1><p class="note bad" role="alert">{String(error)}</p><p><button type="button" onClick={reset}>Try again</button></p></main>;
 }
 
 function Version() {

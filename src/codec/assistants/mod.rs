@@ -81,7 +81,10 @@ fn made(meaning: &mut Meaning, reading: &Reading<'_>, notes: &mut Notes) {
             meaning.error = None;
         }
         let status = text::name(response.get("status"));
-        meaning.finish_reasons = reason.or(status).into_iter().collect();
+        // A listed message need not say how it ended; then its run does.
+        if let Some(reason) = reason.or(status) {
+            meaning.finish_reasons = vec![reason];
+        }
     }
     meaning.usage = usage::read(&request["usage"], reading.provider, notes);
     meaning.tags.session = text::name(request.get("thread_id"));

@@ -6,7 +6,7 @@ import { follow } from "./live.ts";
 import { below } from "./query.ts";
 import type { Page, Row } from "./types.ts";
 
-const PAGE = 200;
+const PAGE = 100;
 /** Rows kept; beyond it the newest are let go while one scrolls into the past. */
 const ROWS_MAX = 20_000;
 /** Rows that the live feed may add before the oldest loaded ones are let go. */
@@ -20,6 +20,8 @@ export class CallList {
   readonly pending = signal(0);
   readonly error = signal<ApiError | null>(null);
   readonly busy = signal(true);
+  /** Calls were missed, nobody knows how many. */
+  readonly gap = signal(false);
   /** No older calls are left. */
   readonly done = signal(false);
   /** Rows let go at the newer end. */
@@ -65,6 +67,7 @@ export class CallList {
       this.known = new Set(page.items.map((row) => row.id));
       this.held = [];
       this.pending.value = 0;
+      this.gap.value = false;
       this.cut.value = 0;
       this.rows.value = page.items;
       this.newest = page.items[0]?.seq ?? 0;
@@ -96,7 +99,7 @@ export class CallList {
 
   /** Takes in what waited. */
   flush(): void {
-    if (this.cut.value || this.pending.value > this.held.length) {
+    if (this.gap.value || this.cut.value || this.pending.value > this.held.length) {
       void this.start();
       return;
     }
@@ -131,7 +134,7 @@ export class CallList {
     this.stop?.();
     this.stop = follow(this.q, () => this.newest, {
       onRows: (rows) => this.take(rows),
-      onGap: () => void (this.isStill() ? (this.pending.value += PENDING_MAX) : this.start()),
+      onGap: () => void (this.isStill() ? (this.gap.value = true) : this.start()),
     });
   }
 

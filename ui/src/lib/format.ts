@@ -57,7 +57,8 @@ export function dollars(amount: string | number | null | undefined): string {
   if (size >= 1000) return `$${count(value)}`;
   if (size >= 1) return `$${value.toFixed(2)}`;
   if (size >= 0.01) return `$${value.toFixed(4).replace(/0{1,2}$/, "")}`;
-  // Two digits that mean something, however small.
+  if (size < 1e-5) return "<$0.00001";
+  // Two digits that mean something.
   return `$${trim(value.toFixed(Math.min(12, 1 - Math.floor(Math.log10(size)))))}`;
 }
 
@@ -100,8 +101,10 @@ export function when(time: string | null | undefined, now = new Date()): string 
 
 export const stamp = (time: string | null | undefined): string => (time ? `${day(time)} ${clock(time, true)}` : "–");
 
-/** One line of at most `max` characters; control characters become spaces. */
-export function line(text: string | null | undefined, max = 160): string {
+/** One line of at most `max` characters; control characters become spaces. What is no text is shown as JSON. */
+export function line(value: unknown, max = 160): string {
+  if (value === null || value === undefined) return "";
+  const text = typeof value === "string" ? value : JSON.stringify(value);
   if (!text) return "";
   // The class covers C0, DEL, C1 and the bidirectional overrides.
   const clean = text.slice(0, max * 2).replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g, " ").trim();

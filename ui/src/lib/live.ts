@@ -14,6 +14,8 @@ export const running = signal<{ count: number; items: Running[] }>({ count: 0, i
 
 /** Rows are handed on at most so often. */
 const EVERY_MS = 120;
+/** After a longer time without the feed the list is asked anew, rather than everything missed one by one. */
+const AWAY_MS_MAX = 15_000;
 /** Rows that wait between two handings-on; of more the oldest are left out and `onGap` is told. */
 const WAITING_MAX = 1000;
 
@@ -27,6 +29,8 @@ export function follow(q: string, since: () => number | null, follower: Follower
   let waiting: Row[] = [];
   let flushing = 0;
   let last: number | null = null;
+  /** When the feed was lost; 0 while it is there, and before it first was. */
+  let lost = 0;
 
   const flush = () => {
     flushing = 0;
@@ -50,12 +54,16 @@ export function follow(q: string, since: () => number | null, follower: Follower
     const mine = (controller = new AbortController());
     feed.value = "connecting";
     try {
-      const from = last ?? since();
+      const isLong = lost > 0 && Date.now() - lost > AWAY_MS_MAX;
+      const from = isLong ? null : (last ?? since());
       const parameters = new URLSearchParams(q ? { q } : {});
       if (from !== null) parameters.set("since", String(from));
       const response = await request(`/api/v1/events?${parameters}`, { signal: mine.signal, accept: "text/event-stream" });
       feed.value = "live";
       failures = 0;
+      lost = 0;
+      if (isLong) follower.onGap();
+      if (mine.signal.aborted) return;
       await pump(response, take, follower.onGap);
     } catch (error) {
       if (mine.signal.aborted) return;
@@ -67,6 +75,7 @@ export function follow(q: string, since: () => number | null, follower: Follower
     }
     if (mine.signal.aborted) return;
     feed.value = "off";
+    lost ||= Date.now();
     running.value = { count: 0, items: [] };
     failures = Math.min(failures + 1, 6);
     timer = window.setTimeout(() => void connect(), 250 * 2 ** failures);
@@ -77,6 +86,7 @@ export function follow(q: string, since: () => number | null, follower: Follower
       clearTimeout(timer);
       controller?.abort();
       feed.value = "off";
+      lost ||= Date.now();
     } else void connect();
   };
   document.addEventListener("visibilitychange", onVisibility);

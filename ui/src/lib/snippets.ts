@@ -1,11 +1,12 @@
 /** Code to copy: a stored call for curl, Python, TypeScript; and the lines that point a client here. */
 
 import { isObject } from "./conversation.ts";
+import { own } from "./own.ts";
 import type { Call, Json } from "./types.ts";
 
 /** The credential is never in a record; its usual variable stands in its place. */
 const VARIABLES: Record<string, string> = { openai: "OPENAI_API_KEY", azure: "AZURE_OPENAI_API_KEY", groq: "GROQ_API_KEY", anthropic: "ANTHROPIC_API_KEY", mistral: "MISTRAL_API_KEY", openrouter: "OPENROUTER_API_KEY", together: "TOGETHER_API_KEY", deepseek: "DEEPSEEK_API_KEY", xai: "XAI_API_KEY", gemini: "GEMINI_API_KEY" };
-const variable = (upstream: string): string => VARIABLES[upstream] ?? "API_KEY";
+const variable = (upstream: string): string => own(VARIABLES, upstream) ?? "API_KEY";
 
 /** For a POSIX shell: nothing inside single quotes means anything. */
 export const shell = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
@@ -61,7 +62,7 @@ const baseUrl = (call: Call, base: string): string => {
 };
 
 export function pythonSnippet(call: Call, base: string): string {
-  const method = METHODS[call.endpoint]?.python;
+  const method = own(METHODS, call.endpoint)?.python;
   const headers = Object.fromEntries(labels(call));
   if (!method || !isObject(call.request)) {
     return `import os\n\nimport httpx\n\nanswer = httpx.request(\n    ${JSON.stringify(call.method)},\n    ${JSON.stringify(base + call.path)},\n    headers={"Authorization": f"Bearer {os.environ['${variable(call.upstream)}']}"},\n    json=${python(call.request, 1)},\n)\nprint(answer.text)\n`;
@@ -73,7 +74,7 @@ export function pythonSnippet(call: Call, base: string): string {
 }
 
 export function typescriptSnippet(call: Call, base: string): string {
-  const method = METHODS[call.endpoint]?.node;
+  const method = own(METHODS, call.endpoint)?.node;
   const headers = Object.fromEntries(labels(call));
   const body = JSON.stringify(call.request, null, 2);
   if (!method || !isObject(call.request)) {

@@ -68,7 +68,7 @@ export interface Stat {
 export interface Facets { scanned: number; complete: boolean; items: { field: string; values: { value: string; count: number }[]; more: boolean }[] }
 export interface Grammar {
   fields: { name: string; aliases: string[]; kind: string }[]; error: { message: string; at: number } | null;
-  terms?: { text: string; from: number; to: number; without: boolean }[];
+  terms?: { text: string; from: number; to: number; rest: string; without: boolean }[];
 }
 
 export interface Totals {
@@ -118,8 +118,8 @@ export interface Delivery {
 }
 
 export interface Settings {
-  file: string | null; started_at?: string; version?: string; listen?: string; admin?: string;
-  values: { key: string; value: string; origin: string; restart?: boolean }[];
+  file?: string | null; started_at?: string; version?: string; listen?: string; admin?: string;
+  values: { key: string; value: Json; origin: string; restart?: boolean }[];
   upstreams?: { name: string; base_url: string; default?: boolean; builtin?: boolean }[];
 }
 

@@ -5,6 +5,7 @@ import { useRef, useEffect } from "preact/hooks";
 import type { ApiError } from "../lib/api.ts";
 import { copy } from "../lib/clipboard.ts";
 import { Icon } from "./icons.tsx";
+import { own } from "../lib/own.ts";
 
 /** How a call ended: a shape, a colour and a word, so that none of them has to carry it alone. */
 const OUTCOMES: Record<string, [string, string, string]> = {
@@ -19,10 +20,10 @@ const OUTCOMES: Record<string, [string, string, string]> = {
   running: ["●", "live", "running"],
 };
 
-export const outcomeName = (outcome: string): string => OUTCOMES[outcome]?.[2] ?? outcome;
+export const outcomeName = (outcome: string): string => own(OUTCOMES, outcome)?.[2] ?? outcome;
 
 export function Status({ outcome, status, long = false }: { outcome: string; status?: number | null; long?: boolean }) {
-  const [glyph, tone, name] = OUTCOMES[outcome] ?? ["?", "warn", outcome];
+  const [glyph, tone, name] = own(OUTCOMES, outcome) ?? ["?", "warn", outcome];
   return (
     <span class={`status ${tone}`} title={name}>
       <span class="glyph" aria-hidden="true">{glyph}</span>
@@ -77,7 +78,7 @@ export function Tabs({ tabs, current, label }: { tabs: Tab[]; current: string; l
 
 /** Grey lines in the place of what is being fetched. */
 export function Skeleton({ lines = 6 }: { lines?: number }) {
-  return <div class="skeleton" aria-busy="true" aria-label="Loading">{Array.from({ length: lines }, (_, at) => <i key={at} />)}</div>;
+  return <div class="skeleton" role="status" aria-label="Loading">{Array.from({ length: lines }, (_, at) => <i key={at} />)}</div>;
 }
 
 /** A modal window of the browser's own kind. */

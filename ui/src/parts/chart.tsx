@@ -9,7 +9,7 @@ import { clock, day, line } from "../lib/format.ts";
 
 export interface ChartSeries { label: string; values: (number | null)[]; color?: string; dash?: number[] }
 interface Properties {
-  title: string; times: number[]; series: ChartSeries[]; format: (value: number | null) => string; stacked?: boolean; height?: number;
+  title: string; times: number[]; /** Length of a bucket, in seconds. */ step: number; series: ChartSeries[]; format: (value: number | null) => string; stacked?: boolean; height?: number;
   /** A click tells the bucket that was meant. */
   onPick?: (index: number) => void;
 }
@@ -26,12 +26,15 @@ function resolve(name: string): string {
   return color;
 }
 
+/** Whether a value stands alone, so that no line would show it. */
+const isLonely = (values: (number | null)[]): boolean => values.some((value, at) => value !== null && (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null);
+
 const sums = (series: ChartSeries[]): (number | null)[][] => {
   const below: number[] = [];
   return series.map(({ values }) => values.map((value, at) => (below[at] = (below[at] ?? 0) + (value ?? 0))));
 };
 
-export function Chart({ title, times, series, format, stacked = false, height = 150, onPick }: Properties) {
+export function Chart({ title, times, step, series, format, stacked = false, height = 150, onPick }: Properties) {
   const box = useRef<HTMLDivElement>(null);
   const [at, point] = useState<number | null>(null);
   const pick = useRef(onPick);
@@ -59,11 +62,11 @@ export function Chart({ title, times, series, format, stacked = false, height = 
       width: element.clientWidth, height,
       cursor: { y: false, points: { show: !stacked, size: 6 }, drag: { x: false, y: false } },
       legend: { show: false },
-      scales: { x: { time: true }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.08 : 1] } },
+      scales: { x: { time: true, range: () => [times[0] ?? 0, (times.at(-1) ?? 1) + (stacked ? step : 0)] }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.08 : 1] } },
       axes: [{ ...axis, size: 24, values: (_, splits) => splits.map((value) => (splits.length > 1 && (splits[1] ?? 0) - (splits[0] ?? 0) >= 86_400 ? day(new Date(value * 1000).toISOString()).slice(5) : clock(new Date(value * 1000).toISOString()).slice(0, 5))) }, { ...axis, size: 62, values: (_, splits) => splits.map((value) => format(value)) }],
       series: [{}, ...order.map((index) => {
         const color = resolve(series[index]?.color ?? COLORS[index % COLORS.length] ?? "--c1");
-        return stacked ? { stroke: color, fill: color, width: 0, points: { show: false }, ...(bars ? { paths: bars } : {}) } : { stroke: color, width: 1.6, points: { show: times.length < 3 }, spanGaps: false, ...(series[index]?.dash ? { dash: series[index].dash } : {}) };
+        return stacked ? { stroke: color, fill: color, width: 0, points: { show: false }, ...(bars ? { paths: bars } : {}) } : { stroke: color, width: 1.6, points: { show: isLonely(series[index]?.values ?? []), size: 5, fill: color }, spanGaps: false, ...(series[index]?.dash ? { dash: series[index].dash } : {}) };
       })],
       hooks: { setCursor: [(chart) => point(chart.cursor.idx ?? null)] },
     }, [times, ...order.map((index) => drawn[index] ?? [])] as uPlot.AlignedData, element);
@@ -75,7 +78,7 @@ export function Chart({ title, times, series, format, stacked = false, height = 
       observer.disconnect();
       plot.destroy();
     };
-  }, [times, series, stacked, height, shade, scheme]);
+  }, [times, step, series, stacked, height, shade, scheme]);
   const shownAt = at ?? null;
   const time = shownAt === null ? null : times[shownAt];
   return (

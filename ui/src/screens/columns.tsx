@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { Status } from "../parts/bits.tsx";
-import { clock, count, dollars, line, ms, stamp } from "../lib/format.ts";
+import { count, dollars, line, ms, stamp, when } from "../lib/format.ts";
 import { columns } from "../lib/prefs.ts";
 import type { Row } from "../lib/types.ts";
 
@@ -12,11 +12,11 @@ const quiet = (text: string) => <span class="quiet">{text}</span>;
 const text = (value: string | null | undefined) => (value ? <bdi title={line(value, 300)}>{line(value, 80)}</bdi> : quiet("–"));
 
 export const ALL: Column[] = [
-  { id: "time", name: "Time", width: "66px", cell: (row) => <time dateTime={row.started_at} title={stamp(row.started_at)}>{clock(row.started_at)}</time> },
+  { id: "time", name: "Time", width: "82px", cell: (row) => <time dateTime={row.started_at} title={stamp(row.started_at)}>{when(row.started_at)}</time> },
   { id: "status", name: "Status", width: "58px", cell: (row) => <Status outcome={row.outcome} status={row.status} /> },
-  { id: "model", name: "Model", width: "minmax(110px, 1.1fr)", cell: (row) => <Model row={row} /> },
-  { id: "prompt", name: "Prompt", width: "minmax(80px, .8fr)", cell: (row) => row.tags.prompt ? <bdi title={line(row.tags.prompt, 200)}>{line(row.tags.prompt, 60)}{row.tags.prompt_version ? quiet(`@${line(row.tags.prompt_version, 16)}`) : null}</bdi> : quiet("–") },
-  { id: "session", name: "Session", width: "minmax(70px, .7fr)", cell: (row) => text(row.tags.session_name ?? row.tags.session) },
+  { id: "model", name: "Model", width: "minmax(104px, 1fr)", cell: (row) => <Model row={row} /> },
+  { id: "prompt", name: "Prompt", width: "minmax(96px, .9fr)", cell: (row) => row.tags.prompt ? <bdi title={line(row.tags.prompt, 200)}>{line(row.tags.prompt, 60)}{row.tags.prompt_version ? quiet(`@${line(row.tags.prompt_version, 16)}`) : null}</bdi> : quiet("–") },
+  { id: "session", name: "Session", width: "minmax(72px, .6fr)", cell: (row) => text(row.tags.session_name ?? row.tags.session) },
   { id: "customer", name: "Customer", width: "minmax(70px, .6fr)", cell: (row) => text(row.tags.customer ?? row.tags.user) },
   { id: "text", name: "Question → answer", width: "minmax(180px, 3fr)", cell: (row) => <Excerpt row={row} /> },
   { id: "tokens", name: "Tokens", width: "92px", right: true, cell: (row) => <Tokens row={row} /> },

@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { ApiError, get, post } from "../lib/api.ts";
 import { say } from "../lib/clipboard.ts";
 import { line, stamp } from "../lib/format.ts";
+import { own } from "../lib/own.ts";
 import { useLoad } from "../lib/load.ts";
 import type { Call, Delivery as Item, Page } from "../lib/types.ts";
 import { Facts, Skeleton, Trouble } from "../parts/bits.tsx";
@@ -16,7 +17,7 @@ export const TONES: Record<string, [string, string]> = {
 };
 
 export function State({ state }: { state: string }) {
-  const [glyph, tone] = TONES[state] ?? ["?", "warn"];
+  const [glyph, tone] = own(TONES, state) ?? ["?", "warn"];
   return <span class={`status ${tone}`}><span class="glyph" aria-hidden="true">{glyph}</span>{line(state.replaceAll("_", " "), 30)}</span>;
 }
 

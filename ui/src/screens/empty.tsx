@@ -5,7 +5,6 @@ import { get } from "../lib/api.ts";
 import { clock, line } from "../lib/format.ts";
 import { useLoad } from "../lib/load.ts";
 import { feed } from "../lib/live.ts";
-import { without } from "../lib/query.ts";
 import { connect } from "../lib/snippets.ts";
 import type { Grammar, Row } from "../lib/types.ts";
 import { CopyButton, Status } from "../parts/bits.tsx";
@@ -76,7 +75,7 @@ export function NoHits({ q, apply }: { q: string; apply: (q: string) => void }) 
       <h2>No call matches</h2>
       {guilty.length > 0 ? (
         <><p>Without one of these there would be some:</p>
-          <ul class="arrived">{guilty.map((term) => <li key={term.text}><button type="button" onClick={() => apply(without(q, term.text))}>Drop <code><bdi>{term.text}</bdi></code></button></li>)}</ul></>
+          <ul class="arrived">{guilty.map((term) => <li key={term.text}><button type="button" onClick={() => apply(term.rest)}>Drop <code><bdi>{term.text}</bdi></code></button></li>)}</ul></>
       ) : <p>New calls that match appear here by themselves.</p>}
       {q && <p><button type="button" onClick={() => apply("")}>Show all calls</button></p>}
     </div>

@@ -2,6 +2,7 @@
 
 import { get } from "../lib/api.ts";
 import { count, dollars, line, ms, percent, short } from "../lib/format.ts";
+import { own } from "../lib/own.ts";
 import { useLoad } from "../lib/load.ts";
 import { add, term } from "../lib/query.ts";
 import { link } from "../lib/router.ts";
@@ -14,7 +15,7 @@ export function Groups({ q, by }: { q: string; by: string }) {
   const { data, error, again } = useLoad(`groups ${by} ${q}`, (signal) => get<Page<Stat>>("/api/v1/stats", { q, by }, signal), 5000);
   if (error && !data) return <Trouble error={error} what={`groups by ${by}`} again={again} />;
   if (!data) return <Skeleton lines={10} />;
-  const field = FIELD[by] ?? by;
+  const field = own(FIELD, by) ?? by;
   return (
     <div class="wide" tabIndex={0} role="region" aria-label={`Calls by ${by}`}>
       <table class="numbers">

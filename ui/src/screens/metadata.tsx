@@ -1,6 +1,7 @@
 /** All ids and tags of a call, and how its cost was worked out. */
 
 import { bytes, count, dollars, line, stamp } from "../lib/format.ts";
+import { own } from "../lib/own.ts";
 import type { Call, Json } from "../lib/types.ts";
 import { CopyButton, Facts } from "../parts/bits.tsx";
 import { Tree } from "../parts/tree.tsx";
@@ -47,7 +48,7 @@ const WHY: Record<string, string> = {
 function Cost({ call: { cost } }: { call: Call }) {
   return (
     <>
-      {cost.status && WHY[cost.status] && <p>{WHY[cost.status]}</p>}
+      {cost.status && own(WHY, cost.status) ? <p>{own(WHY, cost.status)}</p> : null}
       {cost.lines && cost.lines.length > 0 && (
         <div class="wide" tabIndex={0} role="region" aria-label="Lines of the cost"><table class="numbers arithmetic">
           <tbody>

@@ -3,6 +3,7 @@
 import { useEffect, useMemo } from "preact/hooks";
 import { get, type ApiError } from "../lib/api.ts";
 import { count, dollars, line, ms, percent, short } from "../lib/format.ts";
+import { own } from "../lib/own.ts";
 import { lazy } from "../lib/lazy.tsx";
 import { useLoad } from "../lib/load.ts";
 import { add, term } from "../lib/query.ts";
@@ -89,18 +90,18 @@ export function Board({ data, by, q }: { data: Answer; by: string; q: string }) 
     };
   }, [data]);
   if (!totals.calls) return <p class="note">No call in this time. <a href="/">All calls</a></p>;
-  const field = FIELD[by] ?? by;
+  const field = own(FIELD, by) ?? by;
   return (
     <>
       <TotalTiles totals={totals} previous={previous ?? null} />
       {data.lag ? <p class="quiet">{count(data.lag)} calls are not counted yet.</p> : null}
       <div class="charts">
-        <Chart title={`Cost by ${by}`} times={data.times} series={charts.cost} format={dollars} stacked onPick={open} />
-        <Chart title="Calls" times={data.times} series={charts.calls} format={short} stacked onPick={open} />
-        <Chart title="Latency, p50 and p95 (dashed)" times={data.times} series={charts.latency} format={ms} onPick={open} />
-        <Chart title="Time to first token, p50 and p95 (dashed)" times={data.times} series={charts.ttft} format={ms} onPick={open} />
-        <Chart title="Tokens" times={data.times} series={charts.tokens} format={short} stacked onPick={open} />
-        <Chart title={`Errors by ${by}`} times={data.times} series={charts.errors} format={short} stacked onPick={open} />
+        <Chart title={`Cost by ${by}`} times={data.times} step={data.step_s} series={charts.cost} format={dollars} stacked onPick={open} />
+        <Chart title="Calls" times={data.times} step={data.step_s} series={charts.calls} format={short} stacked onPick={open} />
+        <Chart title="Latency, p50 and p95 (dashed)" times={data.times} step={data.step_s} series={charts.latency} format={ms} onPick={open} />
+        <Chart title="Time to first token, p50 and p95 (dashed)" times={data.times} step={data.step_s} series={charts.ttft} format={ms} onPick={open} />
+        <Chart title="Tokens" times={data.times} step={data.step_s} series={charts.tokens} format={short} stacked onPick={open} />
+        <Chart title={`Errors by ${by}`} times={data.times} step={data.step_s} series={charts.errors} format={short} stacked onPick={open} />
       </div>
       <div class="wide panel" tabIndex={0} role="region" aria-label={`Totals by ${by}`}>
         <table class="numbers">
@@ -116,7 +117,7 @@ export function TotalTiles({ totals, previous }: { totals: Totals; previous: Tot
   const tokens = totals.input_tokens + totals.output_tokens;
   const items: [string, string, string][] = [
     ["Calls", count(totals.calls), change(totals.calls, previous?.calls)],
-    ["Errors", percent(totals.errors, totals.calls), previous ? `before ${percent(previous.errors, previous.calls)}` : ""],
+    ["Errors", percent(totals.errors, totals.calls), previous?.calls ? `before ${percent(previous.errors, previous.calls)}` : ""],
     ["Cost", dollars(totals.cost), totals.unpriced ? `${count(totals.unpriced)} without a price` : change(Number(totals.cost), previous ? Number(previous.cost) : undefined)],
     ["Tokens", short(tokens), change(tokens, previous ? previous.input_tokens + previous.output_tokens : undefined)],
     ["Latency p50", ms(totals.latency_p50_ms), `p95 ${ms(totals.latency_p95_ms)}`],
@@ -132,7 +133,8 @@ export function TotalTiles({ totals, previous }: { totals: Totals; previous: Tot
 function change(now: number, before: number | undefined): string {
   if (!before) return "";
   const percentage = (100 * (now - before)) / before;
-  return `${percentage >= 0 ? "+" : "−"}${Math.abs(percentage) >= 1000 ? ">1000" : Math.abs(percentage).toFixed(0)}\u202f% vs before`;
+  if (percentage >= 1000) return `${short(now / before)}× before`;
+  return `${percentage >= 0 ? "+" : "−"}${Math.abs(percentage).toFixed(0)}\u202f% vs before`;
 }
 
 export const TotalHeads = () => <>{["Calls", "Errors", "Cost", "Input", "Cached", "Output", "Latency avg", "p95", "max", "TTFT p50", "p95", "Tok/s", "Truncated", "Tools"].map((name) => <th key={name} scope="col">{name}</th>)}</>;

@@ -58,10 +58,10 @@ function Trend({ range, q }: { range: string; q: string }) {
   if (!data || !data.totals.calls) return null;
   return (
     <div class="charts">
-      <Chart title="Calls by version" times={data.times} series={charts.calls} format={short} stacked height={120} />
-      <Chart title="Latency p95" times={data.times} series={charts.latency} format={ms} height={120} />
-      <Chart title="Cost" times={data.times} series={charts.cost} format={dollars} stacked height={120} />
-      <Chart title="Tokens" times={data.times} series={charts.tokens} format={short} stacked height={120} />
+      <Chart title="Calls by version" times={data.times} step={data.step_s} series={charts.calls} format={short} stacked height={120} />
+      <Chart title="Latency p95" times={data.times} step={data.step_s} series={charts.latency} format={ms} height={120} />
+      <Chart title="Cost" times={data.times} step={data.step_s} series={charts.cost} format={dollars} stacked height={120} />
+      <Chart title="Tokens" times={data.times} step={data.step_s} series={charts.tokens} format={short} stacked height={120} />
     </div>
   );
 }

@@ -3,7 +3,7 @@
 import { useMemo, useRef, useState } from "preact/hooks";
 import { download, get } from "../lib/api.ts";
 import { bytes, count, line, ms } from "../lib/format.ts";
-import { parse } from "../lib/conversation.ts";
+import { isObject, parse } from "../lib/conversation.ts";
 import { useLoad } from "../lib/load.ts";
 import { recorded, type RecordedEvent } from "../lib/sse.ts";
 import { useVirtual } from "../lib/virtual.ts";
@@ -114,9 +114,19 @@ function EventRow({ event, before, isOpen, toggle, number }: { event: RecordedEv
       <span class="right">{event.at_us === null ? "" : ms(event.at_us / 1000)}</span>
       <span class={`right ${gap !== null && gap > 1000 ? "bad" : "quiet"}`}>{gap === null ? "" : `+${ms(gap)}`}</span>
       <span class="quiet right">{bytes(event.bytes)}</span>
-      <span class="data"><bdi>{event.event === "message" ? "" : `${line(event.event, 60)} `}{line(event.data, 400)}</bdi></span>
+      <span class="data"><bdi>{event.event === "message" ? "" : `${line(event.event, 60)} `}{gist(event.data)}</bdi></span>
     </button>
   );
+}
+
+/** What an event brings, without what every event of the stream repeats. */
+function gist(data: string): string {
+  const value = data.length < 20_000 ? parse(data)?.value : undefined;
+  if (!isObject(value)) return line(data, 400);
+  const [choice] = Array.isArray(value["choices"]) ? value["choices"] : [];
+  if (isObject(choice)) return line(`${JSON.stringify(choice["delta"] ?? choice["text"] ?? null)}${choice["finish_reason"] ? ` finish: ${String(choice["finish_reason"])}` : ""}`, 400);
+  if (value["usage"] && Array.isArray(value["choices"])) return line(`usage: ${JSON.stringify(value["usage"])}`, 400);
+  return line("delta" in value ? JSON.stringify(value["delta"]) : data, 400);
 }
 
 /** Bytes shown in hexadecimal. */

@@ -3,6 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, type ApiError } from "../lib/api.ts";
 import { short } from "../lib/format.ts";
+import { own } from "../lib/own.ts";
 import { EXAMPLES, FIELDS, FIXED, quote, wordAt } from "../lib/query.ts";
 import type { Facets, Grammar } from "../lib/types.ts";
 import { Icon } from "../parts/icons.tsx";
@@ -31,9 +32,9 @@ async function offersFor(q: string, at: number, signal: AbortSignal): Promise<Of
   const word = wordAt(q, at);
   if (word.field === null) {
     const typed = word.text.toLowerCase();
-    return fields.filter(([name]) => name.startsWith(typed)).map(([name, kind]) => ({ text: `${name}:`, hint: EXAMPLES[kind] ?? kind, isField: true }));
+    return fields.filter(([name]) => name.startsWith(typed)).map(([name, kind]) => ({ text: `${name}:`, hint: own(EXAMPLES, kind) ?? kind, isField: true }));
   }
-  const fixed = (FIXED[word.field] ?? []).filter((value) => value.startsWith(word.text)).map((value) => ({ text: value, hint: "", isField: false }));
+  const fixed = (own(FIXED, word.field) ?? []).filter((value) => value.startsWith(word.text)).map((value) => ({ text: value, hint: "", isField: false }));
   if (!COUNTED.has(word.field)) return fixed;
   const found = await get<Facets>("/api/v1/facets", { fields: word.field, prefix: word.text, limit: 12 }, signal).catch(() => null);
   const values = found?.items[0]?.values.map(({ value, count }) => ({ text: quote(value), hint: short(count), isField: false })) ?? [];

@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { get } from "../lib/api.ts";
-import { messageTurn, isObject } from "../lib/conversation.ts";
+import { conversation, messageTurn, isObject } from "../lib/conversation.ts";
 import { ago, clock, count, dollars, line, ms, plural, short, stamp } from "../lib/format.ts";
 import { useLoad } from "../lib/load.ts";
 import { usePages } from "../lib/pages.ts";
@@ -18,13 +18,15 @@ export function SessionScreen({ session }: { session: string }) {
   const { items, error: failed, busy, done, more } = usePages<Turn>(`${path}/turns`, { limit: 50 });
   const [markdown, setMarkdown] = useState(false);
   useEffect(() => void (document.title = `${line(data?.name ?? session, 60)} · calltap`), [data, session]);
+  // A result names only the id of its call, which was an earlier answer.
+  const names = new Map(items.flatMap((item) => toolNames(item.answer)));
   const calls = link("/", { q: `session:${quote(session)}` });
   const start = data ? Date.parse(data.first_at) : 0;
   return (
     <main class="page session">
       <nav class="crumbs" aria-label="Where this is"><a href="/sessions">Sessions</a> <span class="quiet">/</span> <span class="mono"><bdi>{line(session, 80)}</bdi></span></nav>
       <div class="title-row"><h1><bdi>{line(data?.name ?? session, 120)}</bdi></h1><span class="grow" /><a class="button" href={calls}>As a list of calls</a></div>
-      {error && !data && (error.status === 404 && error.message.startsWith("no") ? <p class="note">No call belongs to this session.</p> : <><Trouble error={error} what="sessions in full yet" again={again} /><p><a href={calls}>The calls of this session</a></p></>)}
+      {error && !data && (error.status === 404 && /^no call/i.test(error.message) ? <p class="note">No call belongs to this session.</p> : <><Trouble error={error} what="sessions in full yet" again={again} /><p><a href={calls}>The calls of this session</a></p></>)}
       {data && (
         <div class="tiles">
           <Tile name="Calls" value={count(data.calls)} hint={data.errors ? plural(data.errors, "error") : "no errors"} />
@@ -44,7 +46,7 @@ export function SessionScreen({ session }: { session: string }) {
       {items.length > 0 && <div class="options"><span class="quiet">Each call shows only what was not there before.</span><span class="grow" /><label><input type="checkbox" checked={markdown} onChange={() => setMarkdown(!markdown)} /> Markdown</label></div>}
       {failed && data && <Trouble error={failed} what="the turns of a session yet" />}
       <ol class="thread">
-        {items.map((item) => <Call key={item.call.id} item={item} markdown={markdown} />)}
+        {items.map((item) => <Call key={item.call.id} item={item} markdown={markdown} names={names} />)}
       </ol>
       {busy && <Skeleton lines={4} />}
       {items.length > 0 && !done && !busy && <p><button type="button" onClick={more}>Show more calls</button></p>}
@@ -54,7 +56,13 @@ export function SessionScreen({ session }: { session: string }) {
 
 const Tile = ({ name, value, hint }: { name: string; value: string; hint: string }) => <div class="tile"><span class="quiet">{name}</span><b><bdi>{value}</bdi></b><span class="quiet hint"><bdi>{hint || "\u00a0"}</bdi></span></div>;
 
-function Call({ item: { call, messages, answer, resent, truncated }, markdown }: { item: Turn; markdown: boolean }) {
+/** Names of the tools that an answer calls, by the ids of the calls. */
+function toolNames(answer: Json): [string, string][] {
+  const { output } = conversation(null, Array.isArray(answer) ? { output: answer } : { choices: [{ message: answer }] });
+  return output.flatMap((turn) => turn.parts).flatMap((part): [string, string][] => (part.kind === "call" && part.id ? [[part.id, part.name]] : []));
+}
+
+function Call({ item: { call, messages, answer, resent, truncated }, markdown, names }: { item: Turn; markdown: boolean; names: Map<string, string> }) {
   const answers: Json[] = Array.isArray(answer) ? answer : answer === null ? [] : [answer];
   return (
     <li>
@@ -67,7 +75,7 @@ function Call({ item: { call, messages, answer, resent, truncated }, markdown }:
         <span class="quiet">{count(call.usage.input)}→{count(call.usage.output)} · {dollars(call.cost.total)} · {ms(call.timing.latency_ms)}</span>
       </header>
       {resent > 0 && <p class="quiet resent">{plural(resent, "earlier message")} sent again</p>}
-      {messages.map((message, at) => <TurnCard key={at} turn={messageTurn(message)} markdown={markdown} />)}
+      {messages.map((message, at) => <TurnCard key={at} turn={messageTurn(message)} markdown={markdown} results={names} />)}
       {answers.map((message, at) => <TurnCard key={`a${at}`} turn={isObject(message) && message["role"] === undefined && message["type"] === undefined ? messageTurn({ role: "assistant", ...message }) : messageTurn(message)} markdown={markdown} isNew />)}
       {call.error && <p class="note bad"><bdi>{line(call.error.message ?? call.error.code, 400)}</bdi></p>}
       {truncated && <p class="quiet">Cut here; <a href={`/calls/${call.id}`}>the call</a> has all of it.</p>}

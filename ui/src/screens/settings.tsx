@@ -34,7 +34,7 @@ function Configuration() {
     <section><h2>Configuration</h2>
       {error && !data ? <><Trouble error={error} what="the configuration here yet" again={again} />{error.status === 404 && <p class="quiet"><code>calltap config show</code> prints it.</p>}</> : !data ? <Skeleton lines={8} /> : (
         <>
-          <p class="quiet">{data.file ? <>From <span class="mono"><bdi>{line(data.file, 200)}</bdi></span>. Change it there; SIGHUP reads it again.</> : "No file is in use. `calltap config init` writes one with every key."}{data.started_at ? ` Running since ${stamp(data.started_at).slice(0, 19)}.` : ""}</p>
+          <p class="quiet">{data.file ? <>From <span class="mono"><bdi>{line(data.file, 200)}</bdi></span>. Change it there; SIGHUP reads it again.</> : "Values that are no default say where they come from; `calltap config init` writes a file with every key."}{data.started_at ? ` Running since ${stamp(data.started_at).slice(0, 19)}.` : ""}</p>
           {data.upstreams && data.upstreams.length > 0 && <details><summary>Upstreams <span class="count">{count(data.upstreams.length)}</span></summary><div class="wide" tabIndex={0} role="region" aria-label="Upstreams"><table><tbody>{data.upstreams.map((one) => <tr key={one.name}><th scope="row" class="mono"><bdi>{line(one.name, 60)}</bdi></th><td class="mono wrap"><bdi>{line(one.base_url, 200)}</bdi></td><td>{one.default ? "default" : ""}</td><td class="quiet">{one.builtin ? "built in" : "configured"}</td></tr>)}</tbody></table></div></details>}
           <div class="wide panel" tabIndex={0} role="region" aria-label="Values in force">
             <table>

@@ -1,4 +1,7 @@
-/** Answers in the shapes of the API, for screens whose data takes days or other services to come about. */
+/**
+ * Answers in the shapes of the API, for screens whose data takes days or other services to come about. With
+ * `texts` every list has one item for each of them, and they stand in every text that is shown.
+ */
 
 const HOUR = 3600;
 
@@ -45,46 +48,46 @@ export const facets = { scanned: 20000, complete: false, items: [
   { field: "error", more: false, values: [{ value: "rate_limit_exceeded", count: 700 }] },
 ] };
 
-export const sessions = (text = "Why is my bill higher this month?") => ({ next: null, items: Array.from({ length: 12 }, (_, n) => ({ session: `ticket-${1012 - n}`, name: n % 3 ? `Ticket ${1012 - n}` : null, customer: ["acme", "globex", "initech"][n % 3], user: null, first_at: at(4000 + n * 900), last_at: at(60 + n * 800), calls: 3 + n * 2, errors: n % 4 === 1 ? 2 : 0, input_tokens: 5200 + n * 900, output_tokens: 900 + n * 120, cost: (0.004 * (n + 1)).toFixed(6), unpriced: 0, model_ms: 5200 + n * 900, models: ["gpt-4o"], prompts: ["support-reply"], preview: text })) });
+export const sessions = (texts) => ({ next: null, items: (texts ?? Array.from({ length: 12 }, () => null)).map((text, n) => ({ session: text ?? `ticket-${1012 - n}`, name: text ?? (n % 3 ? `Ticket ${1012 - n}` : null), customer: text ?? ["acme", "globex", "initech"][n % 3], user: text, first_at: at(4000 + n * 900), last_at: at(60 + n * 800), calls: 3 + n * 2, errors: n % 4 === 1 ? 2 : 0, input_tokens: 5200 + n * 900, output_tokens: 900 + n * 120, cost: (0.004 * (n + 1)).toFixed(6), unpriced: 0, model_ms: 5200 + n * 900, models: [text ?? "gpt-4o"], prompts: [text ?? "support-reply"], preview: text ?? "Why is my bill higher this month?" })) });
 
-export const prompts = (name = "support-reply") => ({ next: null, items: [name, "classify", "product-text"].map((prompt, n) => ({ prompt, versions: 3 - n, last_at: at(30 + n * 4000), totals: totals(4200 - n * 1300, n + 3, 12.4 - n * 4), spark: Array.from({ length: 30 }, (_, day) => Math.round(100 * noise(day + n * 50))) })) });
+export const prompts = (texts = ["support-reply", "classify", "product-text"]) => ({ next: null, items: texts.map((prompt, n) => ({ prompt, versions: 3, last_at: at(30 + n * 4000), totals: totals(4200 - n * 13, n + 3, 12.4), spark: Array.from({ length: 30 }, (_, day) => Math.round(100 * noise(day + n * 50))) })) });
 
-export const prompt = (ids = [], name = "support-reply") => ({ prompt: name, totals: totals(4200, 3, 12.4), versions: ["3", "2", null].map((version, n) => ({ version, first_at: at(900_000 * (n + 1)), last_at: at(40 + n * 800_000), totals: totals(2600 - n * 1000, n + 4, 7 - n * 2), sample_id: ids[n] ?? null })) });
+export const prompt = (ids = [], texts = ["3", "2", null]) => ({ prompt: texts[0], totals: totals(4200, 3, 12.4), versions: texts.map((version, n) => ({ version, first_at: at(900_000 * (n + 1)), last_at: at(40 + n * 8000), totals: totals(2600 - n * 10, n + 4, 7), sample_id: ids[n] ?? null })) });
 
-export const sinks = (text = "429 Too Many Requests: slow down") => ({ next: null, items: [
+const sink = (text) => ({ name: text, id: text, type: text, target: text, state: text, reason: text, obstacle: text, cursor: 1, queue: 1, oldest_age_s: 1, waiting: 1, dead: 1, delivered: 1, in_flight: 1, last_delivery_at: text, last_error: { at: text, message: text }, next_try_at: text, backfill: null });
+export const sinks = (texts) => ({ next: null, items: texts?.map(sink) ?? [
   { name: "honeyhive", id: "honeyhive", type: "honeyhive", target: "https://api.honeyhive.ai", state: "running", reason: null, obstacle: null, cursor: 20400, queue: 0, oldest_age_s: null, waiting: 0, dead: 0, delivered: 20400, in_flight: 1, last_delivery_at: at(2), last_error: null, next_try_at: null, backfill: null },
-  { name: "athina", id: "athina", type: "athina", target: "https://log.athina.ai", state: "retrying", reason: null, obstacle: null, cursor: 18200, queue: 2200, oldest_age_s: 840, waiting: 3, dead: 12, delivered: 18188, in_flight: 0, last_delivery_at: at(840), last_error: { at: at(12), message: text }, next_try_at: new Date(Date.now() + 42_000).toISOString(), backfill: { cursor: 3000, until: 9000, queue: 6000 } },
+  { name: "athina", id: "athina", type: "athina", target: "https://log.athina.ai", state: "retrying", reason: null, obstacle: null, cursor: 18200, queue: 2200, oldest_age_s: 840, waiting: 3, dead: 12, delivered: 18188, in_flight: 0, last_delivery_at: at(840), last_error: { at: at(12), message: "429 Too Many Requests: slow down" }, next_try_at: new Date(Date.now() + 42_000).toISOString(), backfill: { cursor: 3000, until: 9000, queue: 6000 } },
   { name: "archive", id: "archive", type: "jsonl", target: "/var/lib/calltap/archive", state: "paused", reason: "paused by a person", obstacle: null, cursor: 100, queue: 20300, oldest_age_s: 86000, waiting: 0, dead: 0, delivered: 100, in_flight: 0, last_delivery_at: at(86000), last_error: null, next_try_at: null, backfill: null },
 ] });
 
-export const dead = (ids = [], text = "400: `output` is too long for this plan") => ({ next: null, items: ids.map((id, n) => ({ seq: n + 1, id, dead: true, attempts: 3 + n, at: at(4000 * (n + 1)), reason: text })) });
+export const dead = (ids = [], texts) => ({ next: null, items: (texts ?? ids).map((text, n) => ({ seq: n + 1, id: ids[n] ?? text, dead: true, attempts: 3 + n, at: at(4000 * (n + 1)), reason: texts ? text : "400: `output` is too long for this plan" })) });
 
-export const delivery = (text = "429 Too Many Requests") => ({ next: null, items: [{ sink: "honeyhive", type: "honeyhive", state: "delivered", attempts: 1, status: 200, error: null, at: at(3), next_try_at: null, payload: { event_name: "chat", inputs: { question: text } } }, { sink: "athina", type: "athina", state: "dead", attempts: 5, status: 400, error: text, at: at(60), next_try_at: null, payload: null }] });
+export const delivery = (texts) => ({ next: null, items: texts?.map((text) => ({ sink: text, type: text, state: text, attempts: 1, status: text, error: text, at: text, next_try_at: text, payload: { [text]: text } })) ?? [{ sink: "honeyhive", type: "honeyhive", state: "delivered", attempts: 1, status: 200, error: null, at: at(3), next_try_at: null, payload: { event_name: "chat", inputs: { question: "Where is order 77?" } } }, { sink: "athina", type: "athina", state: "dead", attempts: 5, status: 400, error: "400: too long", at: at(60), next_try_at: null, payload: null }] });
 
-export const settings = (text = "127.0.0.1:4777") => ({ file: "/etc/calltap/calltap.toml", started_at: at(86_400), version: "0.1.0", listen: "127.0.0.1:4777", admin: "127.0.0.1:4777", upstreams: [{ name: "openai", base_url: "https://api.openai.com/v1", default: true, builtin: true }, { name: "local", base_url: "http://127.0.0.1:11434/v1", default: false, builtin: false }], values: [
-  { key: "server.listen", value: text, origin: "default", restart: true }, { key: "server.max_body", value: "64MiB", origin: "calltap.toml:4", restart: false }, { key: "auth.admin_token", value: "•••", origin: "environment CALLTAP_ADMIN_TOKEN", restart: false },
-  { key: "capture.max_body", value: "16MiB", origin: "default", restart: false }, { key: "store.keep_bodies", value: "30d", origin: "calltap.toml:12", restart: true }, { key: "store.max_size", value: "10GiB", origin: "--store-max-size", restart: true },
+export const settings = (texts) => ({ file: texts?.[0] ?? "/etc/calltap/calltap.toml", started_at: at(86_400), version: "0.1.0", listen: "127.0.0.1:4777", admin: "127.0.0.1:4777", upstreams: texts?.map((text) => ({ name: text, base_url: text, default: true, builtin: false })) ?? [{ name: "openai", base_url: "https://api.openai.com/v1", default: true, builtin: true }, { name: "local", base_url: "http://127.0.0.1:11434/v1", default: false, builtin: false }], values: texts?.map((text) => ({ key: text, value: text, origin: text, restart: true })) ?? [
+  { key: "server.listen", value: "127.0.0.1:4777", origin: "default", restart: true }, { key: "server.max_body", value: "64MiB", origin: "calltap.toml:4", restart: false }, { key: "auth.admin_token", value: "•••", origin: "environment CALLTAP_ADMIN_TOKEN", restart: false },
+  { key: "capture.max_body", value: "16MiB", origin: "default", restart: false }, { key: "store.journal_start", value: true, origin: "default", restart: true }, { key: "server.allowed_origins", value: [], origin: "default", restart: false }, { key: "store.keep_bodies", value: "30d", origin: "calltap.toml:12", restart: true }, { key: "store.max_size", value: "10GiB", origin: "--store-max-size", restart: true },
 ] });
 
-export const pricing = (text = "house-model-7b") => ({ book: "2026.11.20", layers: [{ layer: "embedded", entries: 480 }, { layer: "override", entries: 2 }], missing: [{ provider: "openai", model: text, status: "unpriced", calls: 42, first_at: at(90_000), last_at: at(600) }] });
+export const pricing = (texts) => ({ book: texts?.[0] ?? "2026.11.20", layers: (texts ?? ["embedded", "override"]).map((layer) => ({ layer, entries: 240 })), missing: (texts ?? ["house-model-7b"]).map((model) => ({ provider: texts ? model : "openai", model, status: texts ? model : "unpriced", calls: 42, first_at: at(90_000), last_at: at(600) })) });
 
 /** A session's page and its turns; `rows` are list rows, newest first. */
-export const session = (name, text) => ({ ...sessions(text).items[0], session: name, name: text ?? name });
-export const turns = (rows, text = "Where is order 77?") => ({ next: null, items: [...rows].reverse().map((call, n) => ({ call, resent: n * 2, messages: n ? [{ role: "user", content: `${text} (${n})` }] : [{ role: "system", content: "Be brief." }, { role: "user", content: text }], answer: { role: "assistant", content: `It was sent in two parcels. ${text}` }, truncated: n === 2 })) });
+export const session = (name, texts) => ({ ...sessions(texts).items[0], session: name, name: texts?.[0] ?? name });
+export const turns = (rows, texts = rows.map(() => "Where is order 77?")) => ({ next: null, items: texts.map((text, n) => ({ call: { ...rows[n % rows.length], id: `${rows[n % rows.length].id}${n}` }, resent: n * 2, messages: n ? [{ role: "user", content: `${text} (${n})` }] : [{ role: "system", content: "Be brief." }, { role: "user", content: text }], answer: { role: "assistant", content: `It was sent in two parcels. ${text}` }, truncated: n === 2 })) });
 
 /** Answers these in the place of the server. `text` goes into every text that is shown. */
-export async function answerWith(page, { rows = [], ids = [], text, missing = () => false } = {}) {
+export async function answerWith(page, { rows = [], ids = [], texts } = {}) {
   const table = [
-    [/\/api\/v1\/metrics(\?|$)/, () => metrics(text ? [text, "b"] : undefined)], [/\/api\/v1\/facets\?/, () => (text ? { ...facets, items: [{ field: "model", more: false, values: [{ value: text, count: 1 }] }] } : facets)],
-    [/\/api\/v1\/sessions(\?|$)/, () => sessions(text)], [/\/api\/v1\/sessions\/[^/?]+\/turns/, () => turns(rows, text)], [/\/api\/v1\/sessions\/[^/?]+(\?|$)/, () => session("ticket-1003", text)],
-    [/\/api\/v1\/prompts(\?|$)/, () => prompts(text)], [/\/api\/v1\/prompts\/[^/?]+/, () => prompt(ids, text)],
-    [/\/api\/v1\/sinks(\?|$)/, () => sinks(text)], [/\/api\/v1\/sinks\/[^/?]+\/dead/, () => dead(ids, text)], [/\/api\/v1\/sinks\/[^/?]+\/(test|pause|resume|redrive|drop|backfill)/, () => ({ records: 12, message: text ?? "12 records are to be delivered again", ok: true })], [/\/api\/v1\/sinks\/[^/?]+(\?|$)/, () => ({ ...sinks(text).items[1], reason: text ?? null })],
-    [/\/api\/v1\/calls\/[^/]+\/delivery/, () => delivery(text)], [/\/api\/v1\/settings(\?|$)/, () => settings(text)], [/\/api\/v1\/pricing(\?|$)/, () => pricing(text)],
+    [/\/api\/v1\/metrics(\?|$)/, () => metrics(texts)], [/\/api\/v1\/facets\?/, () => (texts ? { ...facets, items: ["model", "outcome", "error"].map((field) => ({ field, more: false, values: texts.map((value) => ({ value, count: 1 })) })) } : facets)],
+    [/\/api\/v1\/sessions(\?|$)/, () => sessions(texts)], [/\/api\/v1\/sessions\/[^/?]+\/turns/, () => turns(rows, texts)], [/\/api\/v1\/sessions\/[^/?]+(\?|$)/, () => session("ticket-1003", texts)],
+    [/\/api\/v1\/prompts(\?|$)/, () => prompts(texts)], [/\/api\/v1\/prompts\/[^/?]+/, () => prompt(ids, texts)],
+    [/\/api\/v1\/sinks(\?|$)/, () => sinks(texts)], [/\/api\/v1\/sinks\/[^/?]+\/dead/, () => dead(ids, texts)], [/\/api\/v1\/sinks\/[^/?]+\/(test|pause|resume|redrive|drop|backfill)/, () => ({ records: 12, message: texts?.[0] ?? "12 records are to be delivered again", ok: true })], [/\/api\/v1\/sinks\/[^/?]+(\?|$)/, () => sinks(texts).items[1]],
+    [/\/api\/v1\/calls\/[^/]+\/delivery/, () => delivery(texts)], [/\/api\/v1\/settings(\?|$)/, () => settings(texts)], [/\/api\/v1\/pricing(\?|$)/, () => pricing(texts)],
   ];
   await page.route(/\/api\/v1\/(metrics|facets|sessions|prompts|sinks|settings|pricing|calls\/[^/]+\/delivery)/, async (route) => {
     const url = route.request().url();
     const [, make] = table.find(([pattern]) => pattern.test(url)) ?? [];
-    if (!make || missing(url)) return route.fallback();
-    return route.fulfill({ json: make() });
+    return make ? route.fulfill({ json: make() }) : route.fallback();
   });
 }

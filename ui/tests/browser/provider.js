@@ -2,19 +2,26 @@
 
 import { createServer } from "node:http";
 import { once } from "node:events";
+import { deflateSync } from "node:zlib";
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Answers by what the last message says: `stall`, `tool`, `reason`, `image`, `json`, `fail 429`, `long`, `hang`. */
 export async function startProvider() {
+  let strict = true;
   const server = createServer((request, response) => {
     const pieces = [];
     request.on("data", (piece) => pieces.push(piece));
-    request.on("end", () => void answer(request, Buffer.concat(pieces).toString(), response).catch(() => response.destroy()));
+    request.on("end", () => {
+      // As a sink it refuses what says `poison`, until it is told to forgive.
+      const text = Buffer.concat(pieces).toString();
+      if (request.url === "/hook") return void response.writeHead(strict && text.includes("poison") ? 400 : 200).end();
+      void answer(request, text, response).catch(() => response.destroy());
+    });
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  return { url: `http://127.0.0.1:${server.address().port}/v1`, close: () => (server.closeAllConnections(), server.close()) };
+  return { url: `http://127.0.0.1:${server.address().port}/v1`, forgive: () => (strict = false), close: () => (server.closeAllConnections(), server.close()) };
 }
 
 async function answer(request, text, response) {
@@ -53,7 +60,39 @@ async function answer(request, text, response) {
   response.end("data: [DONE]\n\n");
 }
 
-export const PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAVklEQVR42u3PQQ0AAAgEIPuXNoZPF0MC4NZ+J1kCAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAl8bZ8oDwcvUr9gAAAAASUVORK5CYII=";
+/** A small picture: a disc on paper, as a PNG. */
+function picture() {
+  const size = 64;
+  const rows = Buffer.alloc(size * (size * 3 + 1));
+  for (let y = 0; y < size; y++) {
+    for (let x = 0; x < size; x++) {
+      const isDisc = (x - 32) ** 2 + (y - 28) ** 2 < 400;
+      rows.set(isDisc ? [60 + x * 2, 140 + y, 180 - x] : [245, 240, 230], y * (size * 3 + 1) + 1 + x * 3);
+    }
+  }
+  const chunk = (type, data) => {
+    const body = Buffer.concat([Buffer.from(type, "latin1"), data]);
+    const out = Buffer.alloc(body.length + 8);
+    out.writeUInt32BE(data.length, 0);
+    body.copy(out, 4);
+    out.writeUInt32BE(crc32(body), body.length + 4);
+    return out;
+  };
+  const head = Buffer.alloc(13);
+  head.writeUInt32BE(size, 0);
+  head.writeUInt32BE(size, 4);
+  head.set([8, 2, 0, 0, 0], 8);
+  return Buffer.concat([Buffer.from("89504e470d0a1a0a", "hex"), chunk("IHDR", head), chunk("IDAT", deflateSync(rows)), chunk("IEND", Buffer.alloc(0))]).toString("base64");
+}
+
+function crc32(bytes) {
+  let crc = ~0;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+  }
+  return ~crc >>> 0;
+}
 
 function said(body, asked) {
   if (asked.includes("tool")) return { content: null, tool_calls: [{ id: "call_a1", type: "function", function: { name: "find_order", arguments: '{"order":"77","include":["lines","refunds"]}' } }, { id: "call_a2", type: "function", function: { name: "get_weather", arguments: '{"city":"Graz","unit":"kelvin"}' } }] };
@@ -90,7 +129,7 @@ export async function traffic(base, { rounds = 3 } = {}) {
     ids.results = (await call(base, results, { ...session, "x-calltap-prompt": "support-reply", "x-calltap-prompt-version": "3" })).id;
     ids.stalled = (await call(base, chat("Tell me more and stall in between", { stream: true }), { ...common, "x-calltap-prompt": "product-text", "x-calltap-prompt-version": "1" })).id;
     ids.structured = (await call(base, chat("json: what does this customer want?", { response_format: { type: "json_schema", json_schema: { name: "intent", schema: {} } } }), { ...common, "x-calltap-prompt": "classify", "x-calltap-prompt-version": String(1 + (round % 2)) })).id;
-    ids.image = (await call(base, chat([{ type: "text", text: "What is in this picture?" }, { type: "image_url", image_url: { url: `data:image/png;base64,${PIXEL}` } }, { type: "image_url", image_url: { url: "http://images.invalid/lamp.png" } }]), { ...common, "x-calltap-prompt": "describe" })).id;
+    ids.image = (await call(base, chat([{ type: "text", text: "What is in this picture?" }, { type: "image_url", image_url: { url: `data:image/png;base64,${picture()}` } }, { type: "image_url", image_url: { url: "http://images.invalid/lamp.png" } }]), { ...common, "x-calltap-prompt": "describe" })).id;
     ids.embedding = (await call(base, { model: "text-embedding-3-small", input: "brass lamp, 40 cm" }, common, { path: "/v1/embeddings" })).id;
     ids.limited = (await call(base, chat("fail 429"), { ...common, "x-calltap-prompt": "support-reply", "x-stainless-retry-count": "1" })).id;
     ids.broken = (await call(base, chat("fail 500"), { ...common, "x-calltap-prompt": "classify" })).id;

@@ -1,7 +1,7 @@
 /** The real calltap over a data directory of its own, and a browser that looks at it. */
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { once } from "node:events";
 import { tmpdir } from "node:os";
@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { chromium } from "playwright-core";
 
 const BINARY = process.env.CALLTAP_BIN ?? join(import.meta.dirname, "../../../target/debug/calltap");
-const BROWSER = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const BROWSER = process.env.CHROMIUM ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find((path) => existsSync(path));
 
 async function freePort() {
   const probe = createServer().listen(0, "127.0.0.1");

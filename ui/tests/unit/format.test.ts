@@ -14,7 +14,7 @@ test("numbers keep their size at a glance", () => {
 
 test("money is never rounded to nothing", () => {
   assert.equal(dollars("0.0000138"), "$0.000014");
-  assert.equal(dollars("0.0000001"), "$0.0000001");
+  assert.equal(dollars("0.0000001"), "<$0.00001");
   assert.equal(dollars("12.5"), "$12.50");
   assert.equal(dollars("0.125"), "$0.125");
   assert.equal(dollars("0"), "$0");
@@ -35,4 +35,5 @@ test("a line is one line, without controls and without direction marks", () => {
   assert.equal(line("a\nb\u0000c\u202ed"), "a b c d");
   assert.equal(line("x".repeat(500), 10), `${"x".repeat(10)}…`);
   assert.equal(line(null), "");
+  assert.equal(line(["a", 1]), '["a",1]');
 });

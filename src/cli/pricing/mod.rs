@@ -1,5 +1,9 @@
 //! `calltap pricing`: what calls cost, and why.
 
+mod fetch;
+mod missing;
+mod update;
+
 use super::{
     Common,
     out::{self, Exit, Stop},
@@ -9,6 +13,7 @@ use crate::{
     model::{Cost, Timestamp},
     pricing::{Charge, PriceBook},
 };
+use clap::builder::FalseyValueParser;
 use serde_json::{Value, json};
 use std::{io::BufRead, path::PathBuf};
 
@@ -47,6 +52,25 @@ pub enum Command {
         /// Folder of price files; those inside the program without it
         dir: Option<PathBuf>,
     },
+    /// Reads a price book and lays what is new in it over the embedded prices
+    Update {
+        /// `genai-prices` or `litellm` (fetched from their repositories), a FILE of either, or an https URL
+        #[arg(long, env = "CALLTAP_PRICING_FROM", value_name = "SOURCE")]
+        from: String,
+        /// Also take over large changes and what only the other book confirms
+        #[arg(long, env = "CALLTAP_PRICING_ACCEPT", value_parser = FalseyValueParser::new())]
+        accept: bool,
+    },
+    /// What an update would change; without a source, where the layers differ
+    Diff {
+        /// As for `update`
+        #[arg(long, env = "CALLTAP_PRICING_FROM", value_name = "SOURCE")]
+        from: Option<String>,
+    },
+    /// Goes back to the import before this one
+    Rollback,
+    /// Models of stored calls that have no price
+    Missing,
     /// Prices case objects, one a line on standard input
     Grade,
 }
@@ -59,13 +83,18 @@ pub fn run(common: &Common, command: &Command) -> Result<Exit, Stop> {
     if let Command::Check { dir } = command {
         let notes = PriceBook::check(dir.as_deref(), Timestamp::now());
         for note in notes.map_err(|why| Stop::new(Exit::Config, why))? {
-            out::line(&note)?;
+            out::line(&if common.json { json!({ "note": note }).to_string() } else { note })?;
         }
         return Ok(Exit::Ok);
     }
-    let config = common.load(Vec::new())?.config;
-    let book = PriceBook::load(config.pricing.dir.as_deref())
-        .map_err(|why| Stop::new(Exit::Config, why))?;
+    match command {
+        Command::Update { from, accept } => return update::update(common, from, *accept),
+        Command::Diff { from } => return update::diff(common, from.as_deref()),
+        Command::Rollback => return update::rollback(common),
+        Command::Missing => return missing::missing(common),
+        _ => {}
+    }
+    let book = book(common)?;
     match command {
         Command::Explain { provider, model, at, tier, usage } => {
             let usage: Value = serde_json::from_str(usage)
@@ -86,8 +115,16 @@ pub fn run(common: &Common, command: &Command) -> Result<Exit, Stop> {
             }
             Ok(Exit::Ok)
         }
-        Command::Check { .. } => Ok(Exit::Ok),
+        _ => Ok(Exit::Ok),
     }
+}
+
+/// The price book in force: files of one's own over imports over the embedded ones.
+fn book(common: &Common) -> Result<PriceBook, Stop> {
+    let config = common.load(Vec::new())?.config;
+    let data_dir = common.data_dir(&config).ok();
+    PriceBook::load(config.pricing.dir.as_deref(), data_dir.as_deref())
+        .map_err(|why| Stop::new(Exit::Config, why))
 }
 
 /// The cost of a case object: `provider`, `model`, `usage`, `service_tier`, `tools`.

@@ -1,0 +1,39 @@
+use super::*;
+use std::collections::BTreeSet;
+
+/// Paths of everything in `value`; what callers name freely ends in `.*`.
+fn paths(value: &Value, path: &str, all: &mut BTreeSet<String>) {
+    const FREE: [&str; 2] = ["tags", "parameters"];
+    match value {
+        Value::Object(_) if FREE.contains(&path) => {
+            all.insert(format!("{path}.*"));
+        }
+        Value::Object(members) => members.iter().for_each(|(name, member)| {
+            let dot = if path.is_empty() { "" } else { "." };
+            paths(member, &format!("{path}{dot}{name}"), all);
+        }),
+        Value::Array(items) if items.first().is_some_and(Value::is_object) => {
+            paths(&items[0], &format!("{path}[]"), all);
+        }
+        _ => {
+            all.insert(path.to_owned());
+        }
+    }
+}
+
+#[test]
+fn the_page_names_every_field_and_no_other() {
+    let mut record = crate::interpret::begun(&crate::model::Head::default());
+    record.error = Some(CallError::default());
+    record.cost.price = Some(PriceRef::default());
+    record.cost.lines.push(CostLine::default());
+    let mut have = BTreeSet::new();
+    paths(&serde_json::to_value(record).unwrap(), "", &mut have);
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/record.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let named: BTreeSet<String> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next().map(str::to_owned))
+        .collect();
+    assert_eq!(have, named);
+}
