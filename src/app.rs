@@ -4,12 +4,13 @@ use crate::{
     api,
     assistants::Assistants,
     config::{Config, Setting, without_userinfo},
+    delivery::{self, Delivery},
     interpret::search_text,
     metrics::Metrics,
     model::Timestamp,
     pricing::PriceBook,
-    proxy::{Budget, Fingerprints, Proxy, ProxyError, Settings, Shared, Spiller},
-    recorder::{Recorder, Running},
+    proxy::{Budget, Fingerprints, Proxy, ProxyError, Running, Settings, Shared, Spiller},
+    recorder::Recorder,
     redact::Redactor,
     server::{self, Limits, Stop},
     store::Store,
@@ -27,6 +28,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 use tokio::{
     net::TcpListener,
@@ -37,6 +39,9 @@ use tower::ServiceExt;
 
 /// Calls that may be running or waiting for the recorder at once.
 const CALLS_MAX: usize = 65_536;
+/// Longest wait for lanes to stop, and after a second signal.
+const LANES_STOP: Duration = Duration::from_secs(6);
+const LANES_HURRIED: Duration = Duration::from_millis(200);
 /// What `serve` starts with.
 pub struct Setup {
     /// The configuration.
@@ -92,6 +97,7 @@ struct App {
     config: Arc<ArcSwap<Config>>,
     running: Arc<Running>,
     draining: Arc<AtomicBool>,
+    delivery: Delivery,
     recorder: JoinHandle<()>,
 }
 
@@ -107,10 +113,19 @@ pub async fn run(setup: Setup, on_ready: impl FnOnce(&Ready)) -> Result<(), AppE
         Some(address) => Some(server::bind(address).await.map_err(AppError::Unavailable)?),
         None => None,
     };
+    app.delivery.reload(plans(&config).map_err(AppError::Config)?).await;
+    tokio::spawn(app.delivery.clone().survey());
     on_ready(&app.ready(&listener, admin.as_ref())?);
-    app.serve(&setup, listener, admin).await;
+    let hurried = app.serve(&setup, listener, admin).await;
+    app.delivery.stop(if hurried { LANES_HURRIED } else { LANES_STOP }).await;
     tokio::task::spawn_blocking(move || app.stop()).await.ok();
     Ok(())
+}
+
+fn plans(config: &Config) -> Result<Vec<delivery::Plan>, String> {
+    delivery::plans(config).map_err(|faults| {
+        faults.into_iter().map(|fault| fault.message).collect::<Vec<_>>().join("\n")
+    })
 }
 
 impl App {
@@ -129,7 +144,7 @@ impl App {
         let (book, redactor) =
             (Arc::new(ArcSwap::from_pointee(book)), Arc::new(ArcSwap::from_pointee(redactor)));
         let (metrics, running) = (Arc::new(Metrics::default()), Arc::new(Running::default()));
-        let (events, inbox) = mpsc::channel(CALLS_MAX);
+        let (ended, inbox) = mpsc::channel(CALLS_MAX);
         let unrecorded = Arc::new(AtomicU64::new(0));
         let stopping = Arc::new(AtomicBool::new(false));
         let recorder = Recorder {
@@ -140,9 +155,11 @@ impl App {
             metrics: Arc::clone(&metrics),
             journal: config.store.journal_start,
             running: Arc::clone(&running),
+            lineage: Mutex::default(),
             assistants: Mutex::new(remembered(&store)),
             unrecorded: Arc::clone(&unrecorded),
             stopping: Arc::clone(&stopping),
+            uncounted: 0.into(),
         };
         let runtime = tokio::runtime::Handle::current();
         let recorder_thread = std::thread::Builder::new()
@@ -154,12 +171,14 @@ impl App {
             budget: Arc::new(Budget::new(config.capture.max_memory.0)),
             body_cap: AtomicU64::new(config.capture.max_body.0),
             spiller,
-            events,
+            ended,
+            running: Arc::clone(&running),
             unrecorded,
             stopping,
             tasks: TaskTracker::new(),
             cut: CancellationToken::new(),
         });
+        let delivery = Delivery::new(store.clone(), Arc::clone(&shared.metrics), &setup.data_dir)?;
         let health = store.clone();
         let proxy = Proxy::new(settings, Arc::clone(&shared), fingerprints, move || {
             health.health().trouble
@@ -173,6 +192,7 @@ impl App {
             config: Arc::new(ArcSwap::from_pointee(config)),
             running,
             draining: Arc::default(),
+            delivery,
             recorder: recorder_thread,
         })
     }
@@ -197,7 +217,13 @@ impl App {
 }
 
 impl App {
-    async fn serve(&self, setup: &Setup, listener: TcpListener, admin: Option<TcpListener>) {
+    /// True when a second signal asked for an end at once.
+    async fn serve(
+        &self,
+        setup: &Setup,
+        listener: TcpListener,
+        admin: Option<TcpListener>,
+    ) -> bool {
         let config = self.config.load_full();
         let limits = Limits {
             header_timeout: config.server.header_timeout.0,
@@ -207,7 +233,10 @@ impl App {
         let (stop, stopped) = watch::channel(Stop::No);
         let router = match self.router(&listener, admin.as_ref()) {
             Ok(router) => router,
-            Err(error) => return tracing::error!(%error, "the store cannot be read"),
+            Err(error) => {
+                tracing::error!(%error, "the store cannot be read");
+                return false;
+            }
         };
         let on_cut = || self.shared.stopping.store(true, Ordering::Relaxed);
         let main = server::serve(
@@ -238,6 +267,7 @@ impl App {
             () = serving => {}
             () = self.follow_signals(setup, &stop) => {}
         }
+        *stop.borrow() == Stop::Now
     }
 
     /// Calls, and with `router` also dashboard, API and operations.
@@ -273,15 +303,17 @@ impl App {
         let (config, running) = (Arc::clone(&self.config), Arc::clone(&self.running));
         let (store, draining) = (self.store.clone(), Arc::clone(&self.draining));
         let (proxy, in_force) = (Arc::clone(&self.proxy), Arc::clone(&self.config));
-        let started_at = Timestamp::now();
+        let (book, started_at) = (Arc::clone(&self.book), Timestamp::now());
         Ok(api::router(api::Context {
             reader: self.store.reader()?,
             committed: self.store.committed(),
-            inflight: Arc::new(move || running.heads()),
+            inflight: Arc::new(move || running.calls()),
             ready: Arc::new(move || readiness(&store, &draining)),
+            delivery: self.delivery.clone(),
             metrics: Arc::clone(&self.shared.metrics),
             settings: Arc::new(move || doors(&config.load())),
             version: env!("CARGO_PKG_VERSION"),
+            book: Arc::new(move || book.load_full()),
             effective: Arc::new(move || effective(&in_force.load(), &proxy, &ready, started_at)),
         }))
     }
@@ -318,11 +350,15 @@ impl App {
             let settings = Settings::new(&config)?;
             let book = PriceBook::load(config.pricing.dir.as_deref(), Some(&setup.data_dir))?;
             let redactor = Redactor::new(&config.capture.redact)?;
-            Ok((config, settings, book, redactor))
+            let plans = plans(&config)?;
+            Ok((config, settings, book, redactor, plans))
         });
         self.shared.metrics.config_reloaded(loaded.is_ok());
         match loaded {
-            Ok((config, settings, book, redactor)) => {
+            Ok((config, settings, book, redactor, plans)) => {
+                let delivery = self.delivery.clone();
+                // Lanes that change finish what they have in flight first.
+                tokio::spawn(async move { delivery.reload(plans).await });
                 self.proxy.reload(settings);
                 self.book.store(Arc::new(book));
                 self.redactor.store(Arc::new(redactor));
@@ -341,7 +377,8 @@ impl App {
 
     /// No call runs any more: the recorder writes what it has and ends, then the store closes. Blocks.
     fn stop(self) {
-        let Self { proxy, shared, store, recorder, .. } = self;
+        let Self { proxy, shared, store, recorder, delivery, .. } = self;
+        drop(delivery);
         drop(proxy);
         drop(shared);
         if recorder.join().is_err() {

@@ -2,6 +2,7 @@
 
 use crate::{
     config::{Config, Fault, Upstream},
+    delivery,
     proxy::Upstreams,
     redact::Redactor,
     telemetry,
@@ -21,11 +22,7 @@ pub fn check(config: &Config) -> Vec<Fault> {
     if let Err(why) = telemetry::filter(&config.log.level) {
         faults.push(Fault::at("log.level", format!("`log.level`: {why}")));
     }
-    for (name, sink) in &config.sinks {
-        if !sink.get("type").is_some_and(toml::Value::is_str) {
-            faults.push(Fault::at(format!("sinks.{name}"), format!("sinks.{name} needs a `type`")));
-        }
-    }
+    faults.extend(delivery::faults(config));
     faults
 }
 

@@ -5,13 +5,15 @@ use crate::{
     content::{self, Decoded},
     model::{
         Body, CallError, ChunkLog, Client, Cost, End, Exchange, Head, Headers, Model, Outcome,
-        Record, Sizes, Tags, Timestamp, Timing, Usage,
+        Record, Sizes, Tags, Timestamp, Timing, Usage, UsageSource,
     },
     pricing::{Charge, PriceBook},
     splice::cut_all,
     store::{Bodies, Stored},
+    tokens,
 };
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
@@ -28,6 +30,15 @@ pub struct Interpreted {
     pub bodies: Option<Bodies>,
     /// What the non-streaming endpoint would have returned.
     pub response: Option<Value>,
+    /// What to count tokens from, where the provider sent no usage: [`Interpreted::measure`] does it.
+    pub unmeasured: Option<Unmeasured>,
+}
+
+/// An exchange without usage.
+#[derive(Debug)]
+pub struct Unmeasured {
+    request: Option<Value>,
+    broke_off: bool,
 }
 
 /// The record of a finished call, and its raw bodies.
@@ -67,11 +78,68 @@ pub fn interpret(exchange: &Exchange, book: &PriceBook) -> Interpreted {
         chunks: exchange.chunks.clone(),
     });
     let response = meaning.response.take();
+    let unmeasured = broke_off(&record, &meaning, response.as_ref())
+        .map(|broke_off| Unmeasured { request: meaning.request.take(), broke_off });
     add_meaning(&mut record, meaning, &head, book);
     if !head.keep_content {
         strip_content(&mut record);
     }
-    Interpreted { record, bodies, response }
+    Interpreted { record, bodies, response, unmeasured }
+}
+
+impl Interpreted {
+    /// Counts the tokens of a call whose provider sent no usage, and prices them. Takes its time: a
+    /// vocabulary may have to be loaded first.
+    pub fn measure(&mut self, book: &PriceBook) {
+        let Some(unmeasured) = self.unmeasured.take() else { return };
+        let record = &mut self.record;
+        let model = record.model.served.as_deref().or(record.model.requested.as_deref());
+        let tokens::Estimate { input, output, notes } = tokens::estimate(&tokens::Question {
+            endpoint: record.endpoint.as_str(),
+            model: model.unwrap_or_default(),
+            request: unmeasured.request.as_ref(),
+            response: self.response.as_ref(),
+            broke_off: unmeasured.broke_off,
+        });
+        record.notes.extend(notes);
+        if input.is_none() && output.is_none() {
+            return;
+        }
+        let source =
+            if unmeasured.broke_off { UsageSource::Partial } else { UsageSource::Estimated };
+        let total = match record.endpoint.as_str() {
+            "embeddings" => input,
+            _ => input.zip(output).map(|(input, output)| input.saturating_add(output)),
+        };
+        record.usage = Usage { source, input, output, total, ..Usage::default() };
+        let (tier, tools) = (record.cost.tier.take(), std::mem::take(&mut record.cost.tools_used));
+        set_cost(record, tier.as_deref(), tools, book);
+    }
+}
+
+/// Whether the answer of a call without usage broke off; `None` where there is nothing to count: the
+/// call was never answered, failed, or is not billed by tokens.
+fn broke_off(record: &Record, meaning: &Meaning, response: Option<&Value>) -> Option<bool> {
+    let asks = meaning.request.as_ref().and_then(Value::as_object).is_some_and(|request| {
+        ["messages", "input", "prompt"].iter().any(|member| request.contains_key(*member))
+    });
+    let failed = record.status.is_some_and(|status| status >= 400);
+    let counts = tokens::counts(record.endpoint.as_str()) && record.method == "POST";
+    if meaning.usage.is_some() || !asks || failed || !counts {
+        return None;
+    }
+    let answered = ["choices", "output", "data"].iter().any(|member| {
+        let items = response.and_then(|response| response.get(member)?.as_array());
+        items.is_some_and(|items| !items.is_empty())
+    });
+    let status = response.and_then(|response| response.get("status")?.as_str());
+    let runs_on = matches!(status, Some("queued" | "in_progress"));
+    match record.outcome {
+        Outcome::Refused | Outcome::ConnectFailed => None,
+        Outcome::Completed => (answered && !runs_on).then_some(false),
+        Outcome::ProviderError => answered.then_some(true),
+        _ => Some(true),
+    }
 }
 
 /// The record of a call that has only begun: as it stands if nothing more is ever heard of it.
@@ -91,6 +159,7 @@ pub fn begun(head: &Head) -> Record {
         query: head.query.clone(),
         upstream: head.upstream.to_string(),
         provider: head.provider.to_string(),
+        host: None,
         model: Model::default(),
         stream: false,
         outcome: Outcome::Interrupted,
@@ -106,22 +175,20 @@ pub fn begun(head: &Head) -> Record {
         parameters: Map::new(),
         request: None,
         response: None,
-        bytes: Sizes {
-            request: head.request.as_ref().map_or(0, |body| len(body)),
-            ..Sizes::default()
-        },
+        bytes: Sizes { request: head.request_bytes, ..Sizes::default() },
         headers: Headers { request: head.request_headers.clone(), response: Vec::new() },
         sinks: head.sinks.clone(),
         repeats: None,
+        response_id: None,
         notes: Vec::new(),
     }
 }
 
 /// The record of a running call for the journal: what its request alone tells.
-pub fn started(head: &Head) -> Record {
+pub fn started(head: &Head, request: &Bytes) -> Record {
     let mut record = begun(head);
     if head.keep_content {
-        let request = without(head.request.as_ref().unwrap_or(&Bytes::new()), head.member.as_ref());
+        let request = without(request, head.member.as_ref());
         let meaning = codec::read(&Reading {
             endpoint: &head.endpoint,
             provider: &head.provider,
@@ -277,11 +344,22 @@ fn outcome(exchange: &Exchange, meaning: &Meaning, decoded: &Decoded) -> Outcome
     }
 }
 
-/// Streams of these endpoints say when they are finished.
+/// Endpoints whose streams say when they are finished.
+const SAY_THE_END: [&str; 8] = [
+    "assistants.run",
+    "chat.completions",
+    "completions",
+    "responses",
+    "audio.transcriptions",
+    "audio.translations",
+    "images.generations",
+    "images.edits",
+];
+
+/// Whether a stream without a last word was cut short.
 fn ends_visibly(exchange: &Exchange) -> bool {
-    let endpoint = &exchange.head.endpoint;
-    let says = endpoint.has_stream_usage() || endpoint.as_str() == "assistants.run";
-    says && !exchange.response.is_truncated()
+    let endpoint = exchange.head.endpoint.as_str();
+    SAY_THE_END.contains(&endpoint) && !exchange.response.is_truncated()
 }
 
 /// A client that closes after the terminal event went away with the whole answer.
@@ -402,22 +480,45 @@ fn notes(exchange: &Exchange, meaning: &Meaning, decoded: &Decoded) -> Vec<Strin
 }
 
 fn add_meaning(record: &mut Record, meaning: Meaning, head: &Head, book: &PriceBook) {
-    record.model = Model { requested: meaning.model_requested, served: meaning.model_served };
+    let requested = meaning.model_requested.or_else(|| model_of_query(head));
+    record.model = Model { requested, served: meaning.model_served };
     record.finish_reasons = meaning.finish_reasons;
+    record.response_id = meaning.response_id;
     record.parameters = meaning.parameters;
     record.usage = meaning.usage.unwrap_or_default();
+    record.host = head.host.as_deref().map(str::to_owned);
+    set_cost(record, meaning.service_tier.as_deref(), meaning.tools, book);
+    fill_tags(&mut record.tags, meaning.tags, head);
+}
+
+/// Prices the record as it stands.
+pub fn set_cost(
+    record: &mut Record,
+    tier: Option<&str>,
+    tools: Vec<(String, u64)>,
+    book: &PriceBook,
+) {
     record.cost = book.price(&Charge {
         provider: &record.provider,
         served: record.model.served.as_deref(),
         requested: record.model.requested.as_deref(),
         endpoint: record.endpoint.as_str(),
         usage: &record.usage,
-        tier: meaning.service_tier.as_deref(),
-        tools: &meaning.tools,
+        tier,
+        tools: &tools,
         at: record.started_at,
-        host: head.host.as_deref(),
+        host: record.host.as_deref(),
     });
-    fill_tags(&mut record.tags, meaning.tags, head);
+    record.cost.tools_used = tools;
+}
+
+/// The model of a connection stands in its URL; at Azure it is a deployment.
+fn model_of_query(head: &Head) -> Option<String> {
+    let pairs = head.query.as_deref()?.split('&').filter_map(|pair| pair.split_once('='));
+    let named = pairs.filter(|(name, _)| matches!(*name, "model" | "deployment"));
+    let named = named.filter(|_| head.endpoint.as_str() == "realtime");
+    let value = named.map(|(_, value)| percent_decode_str(value).decode_utf8_lossy()).next()?;
+    (!value.is_empty() && value.len() <= 256).then(|| value.into_owned())
 }
 
 /// The request's own fields fill what the caller's metadata left open, but not the key's defaults.
@@ -431,7 +532,9 @@ fn fill_tags(tags: &mut Tags, from_request: Tags, head: &Head) {
 }
 
 /// `x-calltap-log: metadata`: no bodies and nothing taken from them (SPEC §13.10).
-fn strip_content(record: &mut Record) {
+pub fn strip_content(record: &mut Record) {
+    record.request = None;
+    record.response = None;
     record.tags.user_query = None;
     record.tags.context = None;
     record.tags.expected = None;

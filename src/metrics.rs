@@ -48,6 +48,17 @@ struct Priced {
     model: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkName {
+    sink: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Delivered {
+    sink: String,
+    outcome: &'static str,
+}
+
 /// Every metric.
 pub struct Metrics {
     registry: Registry,
@@ -64,6 +75,11 @@ pub struct Metrics {
     metadata_refused: Counter,
     unpriced: Family<Priced, Counter>,
     models: Mutex<HashSet<(String, String)>>,
+    sink_queue: Family<SinkName, Gauge>,
+    sink_age: Family<SinkName, Gauge<f64, AtomicU64>>,
+    sink_deliveries: Family<Delivered, Counter>,
+    sink_dead: Family<SinkName, Gauge>,
+    sink_paused: Family<SinkName, Gauge>,
     reload_ok: Gauge,
     reload_at: Gauge,
 }
@@ -93,6 +109,11 @@ impl Default for Metrics {
             metadata_refused: Counter::default(),
             unpriced: Family::default(),
             models: Mutex::default(),
+            sink_queue: Family::default(),
+            sink_age: Family::default(),
+            sink_deliveries: Family::default(),
+            sink_dead: Family::default(),
+            sink_paused: Family::default(),
             reload_ok: Gauge::default(),
             reload_at: Gauge::default(),
         };
@@ -127,6 +148,8 @@ impl Metrics {
         let help = "Calls with metadata that was refused";
         registry.register("metadata_refused", help, self.metadata_refused.clone());
         registry.register("unpriced_calls", "Calls without a known price", self.unpriced.clone());
+        self.register_sinks();
+        let registry = &mut self.registry;
         let help = "Whether the configuration in force is the newest";
         registry.register("config_last_reload_successful", help, self.reload_ok.clone());
         let name = "config_last_reload_success_timestamp";
@@ -134,6 +157,36 @@ impl Metrics {
         registry.register_with_unit(name, help, Unit::Seconds, self.reload_at.clone());
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The program", build);
+    }
+
+    fn register_sinks(&mut self) {
+        let registry = &mut self.registry;
+        let help = "Records that wait for a sink";
+        registry.register("sink_queue_records", help, self.sink_queue.clone());
+        let (name, help) = ("sink_oldest_record_age", "Age of the oldest of them");
+        registry.register_with_unit(name, help, Unit::Seconds, self.sink_age.clone());
+        let help = "Records by what became of them, and requests tried again";
+        registry.register("sink_deliveries", help, self.sink_deliveries.clone());
+        let help = "Records that a sink refuses";
+        registry.register("sink_dead_letters", help, self.sink_dead.clone());
+        let help = "Whether delivery stands still until someone looks";
+        registry.register("sink_paused", help, self.sink_paused.clone());
+    }
+
+    /// What became of records, or of a request.
+    pub fn sink_delivery(&self, sink: &str, outcome: &'static str, count: u64) {
+        let label = Delivered { sink: sink.to_owned(), outcome };
+        self.sink_deliveries.get_or_create(&label).inc_by(count);
+    }
+
+    /// How a sink is doing.
+    pub fn sink_state(&self, sink: &str, queue: u64, oldest_s: f64, dead: u64, paused: bool) {
+        let label = SinkName { sink: sink.to_owned() };
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.sink_queue.get_or_create(&label).set(number(queue));
+        self.sink_age.get_or_create(&label).set(oldest_s);
+        self.sink_dead.get_or_create(&label).set(number(dead));
+        self.sink_paused.get_or_create(&label).set(i64::from(paused));
     }
 
     /// A call was accepted.

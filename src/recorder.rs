@@ -7,10 +7,11 @@ use crate::{
     assistants::{Assistants, Derived, Found, Seen},
     codec, content,
     interpret::{Interpreted, begun, interpret, started, whole},
+    lineage::{Lineage, Link},
     metrics::Metrics,
-    model::{Exchange, Head, Headers, Outcome, Record, Tags, Timestamp},
+    model::{Exchange, Headers, Outcome, Record, Tags, Timestamp},
     pricing::PriceBook,
-    proxy::{Captured, Event, Spiller, Waiter},
+    proxy::{Captured, Live, Running, Spiller, Waiter},
     redact::Redactor,
     store::{Attached, Bodies, Entry, Started, Store},
 };
@@ -18,16 +19,14 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde_json::Value;
 use std::{
-    collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 use tokio::{runtime::Handle, sync::mpsc};
-use uuid::Uuid;
 
 /// A call that ends sooner than this never stands in the journal: its record is as fast.
 const JOURNAL_AFTER: Duration = Duration::from_millis(25);
@@ -37,6 +36,8 @@ const IDLE: Duration = Duration::from_millis(250);
 const BATCH: usize = 256;
 /// Bytes of an answer looked at for the words that a list shows.
 const ANSWER_BYTES_MAX: usize = 16 << 10;
+/// Most bytes of calls that wait for their tokens to be counted.
+const UNCOUNTED_BYTES_MAX: usize = 64 << 20;
 /// Pause while the store has no room.
 const STORE_FULL_PAUSE: Duration = Duration::from_millis(5);
 
@@ -57,52 +58,70 @@ pub struct Recorder {
     pub journal: bool,
     /// Running calls.
     pub running: Arc<Running>,
+    /// Sessions of responses that go on from one another.
+    pub lineage: Mutex<Lineage>,
     /// Conversations of Assistants.
     pub assistants: Mutex<Assistants>,
     /// Calls that found no place in the queue since the last look.
     pub unrecorded: Arc<AtomicU64>,
     /// No call begins any more: an empty queue stays empty.
     pub stopping: Arc<AtomicBool>,
+    /// Bytes of calls that wait for their tokens to be counted.
+    pub uncounted: AtomicUsize,
 }
 
-/// Calls that are on their way, for whoever wants to look.
-#[derive(Debug, Default)]
-pub struct Running(Mutex<HashMap<Uuid, Arc<Head>>>);
-
-impl Running {
-    /// The heads of running calls.
-    pub fn heads(&self) -> Vec<Arc<Head>> {
-        self.0.lock().map(|running| running.values().cloned().collect()).unwrap_or_default()
-    }
+/// A call without usage on its way to the thread that counts tokens.
+struct Uncounted {
+    exchange: Exchange,
+    read: Interpreted,
+    done: Option<Waiter>,
+    size: usize,
 }
 
 impl Recorder {
-    /// Works until the last sender of `events` is gone, or calltap stops and nothing comes any more.
+    /// Works until the last sender of `ended` is gone, or calltap stops and nothing comes any more.
     /// Blocks.
-    pub fn run(self, mut events: mpsc::Receiver<Event>, runtime: &Handle) {
-        let mut young: VecDeque<(Instant, Arc<Head>)> = VecDeque::new();
-        let mut batch = Vec::with_capacity(BATCH);
+    pub fn run(self, ended: mpsc::Receiver<Box<Captured>>, runtime: &Handle) {
+        let (later, jobs) = std::sync::mpsc::channel();
+        let recorder = &self;
+        std::thread::scope(|scope| {
+            let counting = std::thread::Builder::new().name("calltap-tokens".to_owned());
+            let counter = counting.spawn_scoped(scope, move || recorder.count_tokens(&jobs));
+            // The thread ends with the last sender.
+            let later = counter.is_ok().then_some(later);
+            recorder.work(ended, runtime, later.as_ref());
+        });
+    }
+
+    fn work(
+        &self,
+        mut ended: mpsc::Receiver<Box<Captured>>,
+        runtime: &Handle,
+        later: Option<&std::sync::mpsc::Sender<Uncounted>>,
+    ) {
+        let (mut batch, mut looked) = (Vec::with_capacity(BATCH), Instant::now());
         loop {
-            let wait = if young.is_empty() { IDLE } else { JOURNAL_AFTER };
+            let young = self.running.has_young();
+            let wait = if young { JOURNAL_AFTER } else { IDLE };
             let taken = runtime.block_on(async {
-                tokio::time::timeout(wait, events.recv_many(&mut batch, BATCH)).await
+                tokio::select! {
+                    biased;
+                    taken = ended.recv_many(&mut batch, BATCH) => Some(taken),
+                    () = self.running.begun.notified() => None,
+                    () = tokio::time::sleep(wait) => None,
+                }
             });
-            let idle = taken.is_err() && young.is_empty();
-            if taken == Ok(0) || (idle && self.stopping.load(Ordering::Relaxed)) {
+            let idle = taken.is_none() && !young;
+            if taken == Some(0) || (idle && self.stopping.load(Ordering::Relaxed)) {
                 break;
             }
-            for event in batch.drain(..) {
-                match event {
-                    Event::Started(head) => {
-                        if let Ok(mut running) = self.running.0.lock() {
-                            running.insert(head.id, Arc::clone(&head));
-                        }
-                        young.push_back((Instant::now(), head));
-                    }
-                    Event::Ended(captured) => self.record(*captured),
-                }
+            for captured in batch.drain(..) {
+                self.record(*captured, later);
             }
-            self.write_journal(&mut young);
+            if looked.elapsed() >= JOURNAL_AFTER {
+                looked = Instant::now();
+                self.write_journal();
+            }
             self.tell_overdue();
             for _ in 0..self.unrecorded.swap(0, Ordering::Relaxed) {
                 self.store.count_dropped("recorder_full");
@@ -111,51 +130,83 @@ impl Recorder {
     }
 
     /// Calls that have been running for a while are known to the store from now on.
-    fn write_journal(&self, young: &mut VecDeque<(Instant, Arc<Head>)>) {
-        let mut due = Vec::new();
-        while young.front().is_some_and(|(since, _)| since.elapsed() >= JOURNAL_AFTER) {
-            let Some((_, head)) = young.pop_front() else { break };
-            let runs = self.running.0.lock().is_ok_and(|running| running.contains_key(&head.id));
-            if runs && self.journal {
-                due.push(self.journal_entry(&head));
-            }
-        }
-        if !due.is_empty() {
-            self.store.journal(due);
+    fn write_journal(&self) {
+        let due = self.running.due(JOURNAL_AFTER);
+        if self.journal && !due.is_empty() {
+            self.store.journal(due.iter().map(|live| self.journal_entry(live)).collect());
         }
     }
 
-    fn journal_entry(&self, head: &Head) -> Started {
-        let record =
-            catch_unwind(AssertUnwindSafe(|| started(head))).unwrap_or_else(|_| begun(head));
+    fn journal_entry(&self, Live { head, request }: &Live) -> Started {
+        let request = Some(request).filter(|body| head.keep_content && !body.is_empty());
+        let read = || started(head, request.unwrap_or(&Bytes::new()));
+        let record = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| begun(head));
         let redactor = self.redactor.load();
-        let request = head.request.clone().filter(|_| head.keep_content);
-        let request = request.map(|body| match redactor.redact(&body) {
+        let request = request.map(|body| match redactor.redact(body) {
             Some((masked, _)) => Bytes::from(masked),
-            None => body,
+            None => body.clone(),
         });
         Started { record: mask(record, &redactor), request }
     }
 
-    fn record(&self, captured: Captured) {
+    fn record(&self, captured: Captured, later: Option<&std::sync::mpsc::Sender<Uncounted>>) {
         let Some((exchange, done)) = captured.into_exchange(|id| self.spiller.read_back(id)) else {
             return;
         };
-        if let Ok(mut running) = self.running.0.lock() {
-            running.remove(&exchange.head.id);
+        let read = || interpret(&exchange, &self.book.load());
+        let Ok(read) = catch_unwind(AssertUnwindSafe(read)) else {
+            return self.finish(&exchange, None, done);
+        };
+        if read.unmeasured.is_none() {
+            return self.finish(&exchange, Some(read), done);
         }
-        let head = Arc::clone(&exchange.head);
-        let read = catch_unwind(AssertUnwindSafe(|| self.read(&exchange)));
-        let entry = read.unwrap_or_else(|_| {
+        // Each body stands there twice: as bytes and as what was read from them.
+        let size = (exchange.request.kept.len() + exchange.response.kept.len()).saturating_mul(2);
+        let waiting = self.uncounted.fetch_add(size, Ordering::Relaxed) + size;
+        let job = Uncounted { exchange, read, done, size };
+        let sent = match later {
+            Some(later) if waiting <= UNCOUNTED_BYTES_MAX => later.send(job).map_err(|back| back.0),
+            _ => Err(job),
+        };
+        if let Err(mut job) = sent {
+            self.uncounted.fetch_sub(job.size, Ordering::Relaxed);
+            job.read.unmeasured = None;
+            job.read
+                .record
+                .notes
+                .push("tokens were not counted: too many calls wait for it".to_owned());
+            self.finish(&job.exchange, Some(job.read), job.done);
+        }
+    }
+
+    /// Counts the tokens of calls without usage, so that no other call waits for it.
+    fn count_tokens(&self, jobs: &std::sync::mpsc::Receiver<Uncounted>) {
+        while let Ok(Uncounted { exchange, mut read, done, size }) = jobs.recv() {
+            let book = self.book.load();
+            if catch_unwind(AssertUnwindSafe(|| read.measure(&book))).is_err() {
+                read.record.notes.push("capture_error: tokens could not be counted".to_owned());
+            }
+            self.finish(&exchange, Some(read), done);
+            self.uncounted.fetch_sub(size, Ordering::Relaxed);
+        }
+    }
+
+    /// Masks and stores; what could not be read leaves a bare record.
+    fn finish(&self, exchange: &Exchange, read: Option<Interpreted>, done: Option<Waiter>) {
+        let read = read.ok_or(());
+        let masked = read
+            .and_then(|read| catch_unwind(AssertUnwindSafe(|| self.masked(read))).map_err(|_| ()));
+        let mut entry = masked.unwrap_or_else(|()| {
             self.metrics.capture_dropped("capture_error");
-            tracing::error!(call.id = %head.id, "a call could not be read; its record is bare");
-            let mut record = begun(&head);
+            tracing::error!(call.id = %exchange.head.id, "a call could not be read; its record is bare");
+            let mut record = begun(&exchange.head);
             record.notes.push("capture_error: the call could not be read".to_owned());
             Entry { record, bodies: None, answer: None }
         });
+        self.link(&mut entry.record);
         self.metrics.recorded(&entry.record);
         log(&entry.record);
-        let attached = self.follow(&exchange, &entry.record);
+        let attached = self.follow(exchange, &entry.record);
         self.append(entry, attached, done);
     }
 
@@ -202,14 +253,39 @@ impl Recorder {
         Some(entry)
     }
 
+    /// A response without a session is in that of the response it goes on from.
+    fn link(&self, record: &mut Record) {
+        if record.endpoint.as_str() != "responses" {
+            return;
+        }
+        let previous = record.tags.metadata.get("previous_response_id").and_then(Value::as_str);
+        let link = Link {
+            id: record.response_id.as_deref(),
+            previous,
+            said: record.tags.session.as_deref(),
+            is_read_again: record.method == "GET",
+            is_kept: record.parameters.get("store") != Some(&Value::Bool(false)),
+        };
+        let mut lineage = self.lineage.lock().unwrap_or_else(PoisonError::into_inner);
+        record.tags.session =
+            lineage.session(link, |id| self.store.session_of_response(id).ok().flatten());
+    }
+
     fn read(&self, exchange: &Exchange) -> Entry {
-        let book = self.book.load();
-        let Interpreted { record, bodies, response } = interpret(exchange, &book);
+        self.masked(interpret(exchange, &self.book.load()))
+    }
+
+    fn masked(&self, read: Interpreted) -> Entry {
+        let Interpreted { record, bodies, response, .. } = read;
         let redactor = self.redactor.load();
         let mut record = mask(record, &redactor);
         let bodies = bodies.map(|mut bodies| {
-            mask_request(&mut bodies, &mut record, &redactor);
-            mask_response(&mut bodies, &mut record, response.as_ref(), &redactor);
+            if record.status == Some(101) {
+                mask_socket(&mut bodies, &mut record, &redactor);
+            } else {
+                mask_request(&mut bodies, &mut record, &redactor);
+                mask_response(&mut bodies, &mut record, response.as_ref(), &redactor);
+            }
             bodies
         });
         let answer = response.as_ref().filter(|_| bodies.is_some()).and_then(codec::answer_text);
@@ -254,6 +330,16 @@ fn mask(record: Record, redactor: &Redactor) -> Record {
     bare.headers = Headers::default();
     bare.notes = vec!["redacted: metadata could not be masked and was left out".to_owned()];
     bare
+}
+
+/// Masks the messages of a websocket. Where something matched, they take the place of the frames.
+fn mask_socket(bodies: &mut Bodies, record: &mut Record, redactor: &Redactor) {
+    for (whose, body) in [("request", &mut bodies.request), ("response", &mut bodies.response)] {
+        if let Some((masked, kinds)) = redactor.redact(&codec::socket_texts(&body.kept)) {
+            body.kept = masked.into();
+            record.notes.push(format!("{whose} redacted: {}", kinds.join(", ")));
+        }
+    }
 }
 
 fn mask_request(bodies: &mut Bodies, record: &mut Record, redactor: &Redactor) {

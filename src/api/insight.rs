@@ -3,6 +3,7 @@
 use super::{ApiError, Context, Parameters, blocking};
 use crate::{
     model::Timestamp,
+    pricing::BOOK,
     query::{Field, Kind, Query},
     store::Question,
 };
@@ -159,6 +160,32 @@ pub(super) async fn prompt(
     let (totals, versions) =
         found.ok_or_else(|| ApiError::not_found("no call of this prompt in that time"))?;
     Ok(Json(json!({ "prompt": prompt, "totals": totals, "versions": versions })))
+}
+
+/// The price book, and the models of stored calls that it knows no price of.
+pub(super) async fn pricing(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
+    let book = (context.book)();
+    let answer = blocking(move || {
+        let layers: Vec<Value> = book
+            .sizes()
+            .into_iter()
+            .filter(|(_, entries)| *entries > 0)
+            .map(|(layer, entries)| json!({ "layer": layer, "entries": entries }))
+            .collect();
+        let missing: Vec<Value> = context
+            .reader
+            .unpriced()?
+            .into_iter()
+            .map(|row| {
+                let status = if row.partial == row.calls { "partial" } else { "unpriced" };
+                json!({ "provider": row.provider, "model": Some(row.model).filter(|model| !model.is_empty()),
+                    "status": status, "calls": row.calls, "first_at": row.first, "last_at": row.last })
+            })
+            .collect();
+        Ok(json!({ "book": BOOK, "layers": layers, "missing": missing }))
+    })
+    .await?;
+    Ok(Json(answer))
 }
 
 #[derive(Debug, Default, Deserialize)]

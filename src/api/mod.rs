@@ -6,12 +6,15 @@ mod events;
 mod insight;
 mod page;
 mod sessions;
+mod sinks;
 
 pub use doors::{Doors, foreign_origin};
 
 use crate::{
+    delivery::Delivery,
     metrics::Metrics,
-    model::Head,
+    pricing::PriceBook,
+    proxy::Live,
     query::QueryError,
     store::{Reader, StoreError},
 };
@@ -22,7 +25,7 @@ use axum::{
     http::{HeaderValue, Response, StatusCode, header},
     middleware::{self, Next},
     response::IntoResponse,
-    routing::get,
+    routing::{get, post},
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -42,9 +45,11 @@ pub struct Context {
     /// Highest committed `seq`.
     pub committed: watch::Receiver<i64>,
     /// Running calls.
-    pub inflight: Arc<dyn Fn() -> Vec<Arc<Head>> + Send + Sync>,
+    pub inflight: Arc<dyn Fn() -> Vec<Live> + Send + Sync>,
     /// Whether calls can be taken.
     pub ready: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    /// The sinks.
+    pub delivery: Delivery,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Who may look.
@@ -53,6 +58,8 @@ pub struct Context {
     pub version: &'static str,
     /// The configuration in force, as the settings page shows it.
     pub effective: Arc<dyn Fn() -> Value + Send + Sync>,
+    /// The price book in force.
+    pub book: Arc<dyn Fn() -> Arc<PriceBook> + Send + Sync>,
 }
 
 impl std::fmt::Debug for Context {
@@ -91,9 +98,11 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/calls", get(calls::list))
         .route("/api/v1/calls/{id}", get(calls::show))
         .route("/api/v1/calls/{id}/raw", get(calls::raw))
+        .route("/api/v1/calls/{id}/delivery", get(sinks::of_call))
         .route("/api/v1/stats", get(calls::stats))
         .route("/api/v1/facets", get(insight::facets))
         .route("/api/v1/metrics", get(insight::metrics))
+        .route("/api/v1/pricing", get(insight::pricing))
         .route("/api/v1/prompts", get(insight::prompts))
         .route("/api/v1/prompts/{prompt}", get(insight::prompt))
         .route("/api/v1/query", get(insight::grammar))
@@ -103,6 +112,10 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/events", get(events::follow))
         .route("/api/v1/settings", get(effective))
         .route("/api/v1/store", get(calls::store))
+        .route("/api/v1/sinks", get(sinks::list))
+        .route("/api/v1/sinks/{name}", get(sinks::show))
+        .route("/api/v1/sinks/{name}/dead", get(sinks::dead))
+        .route("/api/v1/sinks/{name}/{action}", post(sinks::act))
         .route("/api/v1/openapi.json", get(openapi))
         .route("/metrics", get(metrics))
         .route("/version", get(version))
@@ -112,7 +125,7 @@ pub fn router(context: Context) -> Router {
             ApiError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "calltap_method_not_allowed",
-                "use GET here",
+                "this path takes another method",
             )
         })
         .layer(middleware::from_fn(limits))

@@ -15,7 +15,7 @@ use toml::Value as Toml;
 pub enum Command {
     /// Say everything that is wrong with it; exit 78 when something is
     Check {
-        /// Also reach the default and every configured upstream
+        /// Also reach the default and every configured upstream, and ask every sink whether it takes the key
         #[arg(long, env = "CALLTAP_LIVE", value_parser = clap::builder::FalseyValueParser::new())]
         live: bool,
     },
@@ -77,7 +77,12 @@ fn check(common: &Common, live: bool) -> Result<Exit, Stop> {
     } else {
         out::line(&format!("{}: ok", file.as_deref().unwrap_or("defaults")))?;
     }
-    if live { reach(common, &loaded.config) } else { Ok(Exit::Ok) }
+    if !live {
+        return Ok(Exit::Ok);
+    }
+    let upstreams = reach(common, &loaded.config)?;
+    let sinks = super::sinks::probe(common, &loaded.config)?;
+    Ok(if upstreams == Exit::Ok { sinks } else { upstreams })
 }
 
 /// What is in force, as TOML with the origins as comments, or as JSON.

@@ -8,9 +8,11 @@ mod env;
 mod export;
 mod out;
 mod pricing;
+mod rederive;
 mod run;
 mod serve;
 mod show;
+mod sinks;
 mod stats;
 mod store;
 mod tail;
@@ -76,6 +78,13 @@ enum Command {
     Stats(stats::Arguments),
     /// Write stored calls to a file
     Export(export::Arguments),
+    /// Read stored calls again from raw capture, after an update; no server may run on the store
+    Reindex(rederive::Arguments),
+    /// Price stored calls again with the present price book; no server may run on the store
+    Recost(rederive::Arguments),
+    /// Where records go, how that is going, and what to do about it
+    #[command(subcommand)]
+    Sinks(sinks::Command),
     /// What calls cost, and why
     #[command(subcommand)]
     Pricing(pricing::Command),
@@ -187,6 +196,9 @@ fn run(arguments: Arguments) -> Result<Exit, Stop> {
         Command::Show(arguments) => show::run(&common, &arguments),
         Command::Stats(arguments) => stats::run(&common, &arguments),
         Command::Export(arguments) => export::run(&common, &arguments),
+        Command::Reindex(arguments) => rederive::run(&common, &arguments, rederive::What::Reindex),
+        Command::Recost(arguments) => rederive::run(&common, &arguments, rederive::What::Recost),
+        Command::Sinks(command) => sinks::run(&common, &command),
         Command::Pricing(command) => pricing::run(&common, &command),
         Command::Store(command) => store::run(&common, command),
         Command::Config(command) => configuration::run(&common, &command),
@@ -327,10 +339,7 @@ mod tests {
         let about = command.get_about().map(text).unwrap_or_default();
         let usage = command.render_usage().to_string();
         let usage = usage.trim_start_matches("Usage: ").trim();
-        let usage = usage.strip_prefix(command.get_name()).unwrap_or(usage);
-        let usage = usage.strip_prefix("calltap").map_or(usage, |rest| {
-            rest.trim_start().strip_prefix(command.get_name()).unwrap_or(rest)
-        });
+        let usage = usage.strip_prefix(path).unwrap_or(usage);
         page.push_str(&format!("\n## `{path}{usage}`\n\n{about}.\n"));
         let own: Vec<_> = command
             .get_arguments()

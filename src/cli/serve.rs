@@ -8,7 +8,7 @@ use crate::{
     app::{self, AppError, Ready, Setup},
     check,
     config::{self, Config, Sources},
-    telemetry,
+    delivery, telemetry,
 };
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio_util::sync::CancellationToken;
@@ -68,7 +68,16 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<Exit, Stop> {
             .map(|loaded| loaded.config)
             .map_err(|faults| faults.to_string())
     };
-    let sinks: Vec<String> = loaded.config.sinks.keys().cloned().collect();
+    let sinks: Vec<String> = delivery::plans(&loaded.config)
+        .unwrap_or_default()
+        .iter()
+        .map(|plan| {
+            let off = if plan.options.enabled { "" } else { " (not enabled)" };
+            let target = plan.target();
+            let arrow = if target.is_empty() { "" } else { " → " };
+            format!("{}{arrow}{target}{off}", plan.name)
+        })
+        .collect();
     let stop = CancellationToken::new();
     start(Setup { config: loaded.config, data_dir, reload: Arc::new(reload), stop }, |ready| {
         tell(ready, &sinks);
@@ -125,17 +134,13 @@ fn screen(ready: &Ready, sinks: &[String]) -> String {
     let (listen, admin) = (reachable(*listen), reachable(*admin));
     let version = env!("CARGO_PKG_VERSION");
     let mib = store.bytes.div_ceil(1 << 20);
-    let sinks = if sinks.is_empty() {
-        "local store only".to_owned()
-    } else {
-        sinks.join(" · ") + " (configured; delivery is to come)"
-    };
+    let sinks = if sinks.is_empty() { "local store only".to_owned() } else { sinks.join(" · ") };
     let path = PathBuf::from(&store.path);
     format!(
         "calltap {version}  ·  store {} ({} calls, {mib} MiB)
 
   Proxy      http://{listen}/v1      → {} ({})
-  API        http://{admin}/api/v1/calls
+  Dashboard  http://{admin}/
   Sinks      {sinks}
 
   export OPENAI_BASE_URL=http://{listen}/v1      # then run your app

@@ -1,6 +1,7 @@
 //! What a body is, by what came and not by what was announced.
 
 use super::{
+    form,
     json::{self, Unread},
     notes::Notes,
     sse,
@@ -47,7 +48,12 @@ pub(crate) fn answer<'a>(
     if is_list {
         return text(bytes).map_or(Body::Opaque, Body::Text);
     }
+    let claims_json = matches!(first, b'{' | b'[') || media_type.contains("json");
     match json::parse(body) {
+        // A text may begin with a number, as subtitles do.
+        Ok((_, odd)) if odd.trailing_text && !claims_json => {
+            text(bytes).map_or(Body::Opaque, Body::Text)
+        }
         Ok((mut value, odd)) => {
             odd.note("response", notes);
             if odd.lone_surrogates {
@@ -56,7 +62,6 @@ pub(crate) fn answer<'a>(
             Body::Json(value)
         }
         Err(why) => {
-            let claims_json = matches!(first, b'{' | b'[') || media_type.contains("json");
             if claims_json || media_type.is_empty() || media_type.starts_with("text/html") {
                 notes.add(format!("response_unparsed: {}", why.as_str()));
             }
@@ -65,7 +70,7 @@ pub(crate) fn answer<'a>(
     }
 }
 
-/// The body of a request: JSON, else text, else nothing.
+/// The body of a request: JSON, the fields of a form, else text, else nothing.
 pub(crate) fn question(bytes: &[u8], notes: &mut Notes) -> Option<Value> {
     let body = json::trim(bytes);
     if body.is_empty() {
@@ -85,10 +90,10 @@ pub(crate) fn question(bytes: &[u8], notes: &mut Notes) -> Option<Value> {
         Ok(_) => Unread::Malformed,
         Err(why) => why,
     };
-    let is_form = body.starts_with(b"--");
-    if !is_form {
-        notes.add(format!("request_unparsed: {}", why.as_str()));
+    if let Some(fields) = form::read(bytes, notes) {
+        return Some(fields);
     }
+    notes.add(format!("request_unparsed: {}", why.as_str()));
     text(bytes).map(Value::String)
 }
 
@@ -162,6 +167,6 @@ mod tests {
         assert_eq!(read(b"{\0}\xFF").0, None);
         let deep = b"[".repeat(100_000);
         assert_eq!(read(&deep).1, "request_unparsed: nested too deeply");
-        assert_eq!(read(b"--x\r\nform").1, "");
+        assert_eq!(read(b"--x\r\nform").1, "form_cut_short");
     }
 }

@@ -1,5 +1,6 @@
 //! Recorded exchanges, where they lie beside the project: what is read must be what was expected.
 
+use super::realtime::frames::tests::frame;
 use super::{Meaning, Reading, read, sse};
 use crate::model::Endpoint;
 use serde_json::{Map, Value, json};
@@ -7,27 +8,18 @@ use std::path::{Path, PathBuf};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/corpus/open");
 
-/// Which cases are of the endpoints read here; the mark is found in the file's name.
-const PREFIXES: &[&str] = &[
-    "assistants",
-    "chat",
-    "completions",
-    "embeddings",
-    "error-json",
-    "error-mid-stream--groq",
-    "truncated--chat",
-];
-
 #[test]
 fn recorded_exchanges_are_read_as_expected() {
     let files = files();
-    let mut failures = Vec::new();
+    let (mut failures, mut equal) = (Vec::new(), 0);
     for file in &files {
         let name = file.file_stem().unwrap().to_string_lossy();
         let case: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-        failures.extend(check(&case).into_iter().map(|failure| format!("{name}: {failure}")));
+        let found = check(&case);
+        equal += usize::from(found.is_empty());
+        failures.extend(found.into_iter().map(|failure| format!("{name}: {failure}")));
     }
-    println!("{} recorded exchanges read, {} differences", files.len(), failures.len());
+    println!("{equal} of {} recorded exchanges are read as expected", files.len());
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
@@ -90,14 +82,21 @@ fn cut_streams_hold_what_had_arrived() {
 fn files() -> Vec<PathBuf> {
     let Ok(folder) = std::fs::read_dir(Path::new(FOLDER)) else { return Vec::new() };
     let paths = folder.map(|entry| entry.unwrap().path());
-    let wanted = |path: &PathBuf| {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        path.extension().is_some_and(|kind| kind == "json")
-            && PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-    };
+    let wanted = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "json");
     let mut files: Vec<PathBuf> = paths.filter(wanted).collect();
     files.sort();
     files
+}
+
+/// Every recorded stream, by name.
+pub(super) fn recorded_streams() -> Vec<(String, Vec<u8>)> {
+    let read = |file: &PathBuf| {
+        let case: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let is_stream = case["expected"]["facts"]["data_events"].is_u64();
+        let body = case["response"]["body"].as_str().filter(|_| is_stream)?;
+        Some((file.file_stem().unwrap().to_string_lossy().into_owned(), body.as_bytes().to_vec()))
+    };
+    files().iter().filter_map(read).collect()
 }
 
 fn check(case: &Value) -> Vec<String> {
@@ -105,6 +104,11 @@ fn check(case: &Value) -> Vec<String> {
     let endpoint = Endpoint::of(path.split('?').next().unwrap());
     let request = case["request"]["body"].to_string();
     let body = case["response"]["body"].as_str().unwrap();
+    let (request, body) = if endpoint.as_str() == "realtime" {
+        (frames(body, "sent"), frames(body, "received"))
+    } else {
+        (request.into_bytes(), body.as_bytes().to_vec())
+    };
     let headers = case["response"]["headers"].as_object();
     let content_type =
         headers.into_iter().flatten().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
@@ -113,10 +117,10 @@ fn check(case: &Value) -> Vec<String> {
         provider: case["provider"].as_str().unwrap(),
         method: "POST",
         path,
-        request: request.as_bytes(),
+        request: &request,
         status: case["response"]["status"].as_u64().map(|status| u16::try_from(status).unwrap()),
         content_type: content_type.and_then(|(_, value)| value.as_str()),
-        response: body.as_bytes(),
+        response: &body,
     });
     let mut failures = Vec::new();
     let expected = &case["expected"];
@@ -128,9 +132,17 @@ fn check(case: &Value) -> Vec<String> {
     );
     check_facts(&expected["facts"], &meaning, &mut failures);
     if meaning.stream {
-        check_chunkings(body.as_bytes(), &expected["facts"], &mut failures);
+        check_chunkings(&body, &expected["facts"], &mut failures);
     }
     failures
+}
+
+/// One direction of a websocket's log as the frames that crossed.
+fn frames(log: &str, direction: &str) -> Vec<u8> {
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let of = lines.filter(|line| line["direction"] == direction);
+    let masked = direction == "sent";
+    of.flat_map(|line| frame(0x81, masked, line["data"].to_string().as_bytes())).collect()
 }
 
 fn check_facts(facts: &Value, meaning: &Meaning, failures: &mut Vec<String>) {
@@ -143,15 +155,30 @@ fn check_facts(facts: &Value, meaning: &Meaning, failures: &mut Vec<String>) {
         json!(meaning.first_output_event),
     );
     same("model", facts["model"].clone(), json!(meaning.model_served));
+    let calls = facts["responses"].as_array();
+    if let Some(calls) = calls {
+        // A connection: what its responses used is one sum.
+        let sum =
+            |key: &str| calls.iter().map(|call| call["usage"][key].as_u64().unwrap()).sum::<u64>();
+        let usage = meaning.usage.clone().unwrap_or_default();
+        let expected = [Some(sum("input_tokens")), Some(sum("output_tokens"))];
+        same("usage", json!(expected), json!([usage.input, usage.output]));
+        let statuses: Vec<&Value> = calls.iter().map(|call| &call["status"]).collect();
+        same("finish reasons", json!(statuses), json!(meaning.finish_reasons));
+        return;
+    }
     let usage = meaning.usage.as_ref().and_then(|usage| usage.raw.clone());
     same("usage", facts["usage"].clone(), json!(usage));
     let choices = facts["choices"].as_array().cloned().unwrap_or_default();
-    let reasons: Vec<Value> = choices
-        .iter()
-        .map(|choice| choice["finish_reason"].clone())
-        .filter(|reason| !reason.is_null())
-        .collect();
-    if facts["choices"].is_array() {
+    if let Some(status) = facts["status"].as_str().filter(|_| facts["output_types"].is_array()) {
+        let ended = !matches!(status, "queued" | "in_progress");
+        same("ended", json!(ended), json!(!meaning.finish_reasons.is_empty()));
+    } else if facts["choices"].is_array() {
+        let reasons: Vec<Value> = choices
+            .iter()
+            .map(|choice| choice["finish_reason"].clone())
+            .filter(|reason| !reason.is_null())
+            .collect();
         same("finish reasons", json!(reasons), json!(meaning.finish_reasons));
     }
     let none = Value::Null;
@@ -192,6 +219,7 @@ fn check_facts(facts: &Value, meaning: &Meaning, failures: &mut Vec<String>) {
         same("error", Value::Null, json!(meaning.error));
     }
     if let Some(done) = facts["done_marker"].as_bool() {
+        let done = done || (facts["output_types"].is_array() && facts["status"] != "in_progress");
         same("terminal end", json!(done), json!(meaning.terminal_end.is_some()));
     }
 }

@@ -29,6 +29,24 @@ pub(crate) fn in_event(name: &str, data: &Value) -> Option<CallError> {
     (fails || hidden_error(data).is_some() || choice_error(data).is_some()).then(|| read(data))
 }
 
+/// The error that a finished object carries, or the bare fact that its status is `failed`.
+pub(crate) fn in_object(object: &Value) -> Option<CallError> {
+    let failed = || object.get("status").and_then(Value::as_str) == Some("failed");
+    match object.get("error").filter(|error| is_truthy(error)) {
+        Some(_) => Some(read(object)),
+        None => failed().then(|| from_text("")),
+    }
+}
+
+/// What the object of a stream says of the error that an event told, in either of its shapes.
+pub(crate) fn told(mut event: Map<String, Value>) -> Value {
+    if let Some(error) = event.shift_remove("error").filter(is_truthy) {
+        return error;
+    }
+    event.retain(|key, _| !matches!(key.as_str(), "type" | "sequence_number" | "error"));
+    Value::Object(event)
+}
+
 /// The error in an answer that has no JSON: only its status can say so.
 pub(crate) fn in_text(status: Option<u16>, body: &str) -> Option<CallError> {
     is_error_status(status).then(|| from_text(body))

@@ -12,22 +12,48 @@ pub fn read_usage(raw: &Value, provider: &str) -> (Option<Usage>, Vec<(String, u
     (usage::read(raw, provider, &mut notes), usage::tools(raw, &mut notes))
 }
 
+/// The texts that crossed a websocket in one direction, one a line. Frames of clients are masked, so
+/// nothing is found in them as they stand.
+pub fn socket_texts(bytes: &[u8]) -> Vec<u8> {
+    let mut lines = Vec::new();
+    realtime::frames::texts(bytes, &mut notes::Notes::default(), |text, _| {
+        // JSON has line feeds between its parts only.
+        lines.extend(text.iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte }));
+        lines.push(b'\n');
+    });
+    lines
+}
+
 #[cfg(test)]
 mod corpus_tests;
 mod embeddings;
 mod errors;
 mod facts;
+mod files;
+mod form;
+mod images;
 mod json;
 mod merge;
+#[cfg(test)]
+mod nasty_tests;
 mod notes;
 mod other;
 mod parameters;
 mod reader;
+mod realtime;
 mod request;
 mod request_tags;
+mod responses;
+mod speech;
+#[cfg(test)]
+mod split_tests;
 pub mod sse;
+#[cfg(test)]
+mod sse_differential_tests;
 mod stream;
+mod sum;
 mod text;
+mod transcripts;
 mod usage;
 
 pub use answer::answer_text;
@@ -49,6 +75,12 @@ static CODECS: &[&dyn Codec] = &[
     &chat::Chat,
     &completions::Completions,
     &embeddings::Embeddings,
+    &responses::Responses,
+    &transcripts::Transcripts,
+    &speech::Speech,
+    &images::Images,
+    &realtime::Realtime,
+    &files::Files,
     &assistants::Assistants,
     &other::Other,
 ];
@@ -110,6 +142,8 @@ pub struct Meaning {
     pub last_output: Option<u64>,
     /// Events with generated output.
     pub output_events: u64,
+    /// The provider's id of the response, where later calls can refer to it.
+    pub response_id: Option<String>,
     /// Hyper-parameters of the request.
     pub parameters: Map<String, Value>,
     /// Metadata from the request's own fields: `metadata`, `user`, `safety_identifier`, `prompt.id`,
@@ -238,7 +272,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_panics(body in near_chunks(), status in prop::option::of(100_u16..600), cut in any::<prop::sample::Index>()) {
-            for name in ["chat.completions", "completions", "embeddings", "assistants.run", "other"] {
+            for name in ["chat.completions", "completions", "embeddings", "responses", "assistants.run", "audio.transcriptions", "audio.speech", "images.generations", "other"] {
                 let endpoint = Endpoint::from(name);
                 let bytes = body.as_bytes();
                 let bytes = &bytes[..bytes.len() - cut.index(bytes.len() + 1)];

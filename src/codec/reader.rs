@@ -25,6 +25,9 @@ pub(crate) fn read(reading: &Reading<'_>, assembly: fn() -> Box<dyn Assembly>) -
         Body::Text(text) => meaning.response = Some(Value::String(text)),
         Body::Opaque => {}
     }
+    if meaning.stream && meaning.error.is_none() {
+        meaning.error = meaning.response.as_ref().and_then(errors::in_object);
+    }
     if meaning.error.is_none() {
         let text = match &meaning.response {
             Some(Value::String(text)) => text.as_str(),

@@ -95,7 +95,9 @@ fn text(value: Option<&Value>) -> Option<String> {
 /// are one. (The input of embeddings is not: it is a document.)
 fn user_query(request: &Map<String, Value>, endpoint: &str) -> Option<String> {
     let input = request.get("input").filter(|_| endpoint.starts_with("responses"));
-    match request.get("messages").or(input).or_else(|| request.get("prompt"))? {
+    // Whoever transcribes is given a hint, not a question.
+    let prompt = request.get("prompt").filter(|_| !endpoint.starts_with("audio"));
+    match request.get("messages").or(input).or(prompt)? {
         messages @ Value::Array(_) => last_user_text(messages),
         question => content_text(question),
     }

@@ -49,8 +49,7 @@ type Keys<'a> = Vec<(Vec<&'a str>, Toml)>;
 
 /// Every key with its value; secrets are masked.
 fn keys(config: &Config) -> Keys<'_> {
-    let Config { server, auth, upstreams, capture, store, sinks, pricing, log, origins: _ } =
-        config;
+    let Config { server, auth, upstreams, capture, store, sinks, pricing, log, .. } = config;
     let mut keys: Keys<'_> = Vec::new();
     let mut put = |section, key, value: Option<Toml>| {
         keys.extend(value.map(|value| (vec![section, key], value)));
@@ -88,7 +87,7 @@ fn keys(config: &Config) -> Keys<'_> {
         // Nobody knows here which keys of a sink are secret: only its type is shown.
         let shown =
             |key: &str, value: &Toml| if key == "type" { value.clone() } else { MASKED.into() };
-        let options = sink.iter().map(|(key, value)| (key.as_str(), shown(key, value)));
+        let options = sink.0.iter().map(|(key, value)| (key.as_str(), shown(key, value)));
         keys.extend(options.map(|(key, value)| (vec!["sinks", name.as_str(), key], value)));
     }
     keys

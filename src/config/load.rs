@@ -1,7 +1,7 @@
 //! From file, environment and flags to a configuration, or to a list of all that is wrong.
 
 use super::{
-    Config,
+    Config, Environment,
     faults::{Fault, Faults, key_span, position},
 };
 use crate::model::Secret;
@@ -80,6 +80,7 @@ pub fn load(sources: &Sources, check: impl Fn(&Config) -> Vec<Fault>) -> Result<
     }
     let mut config = read_table(table, outside, &mut faults);
     if let Some(config) = &mut config {
+        config.environment = Environment(sources.environment.clone());
         config.origins.clone_from(&origins);
         faults.extend(check(config));
     }
@@ -407,13 +408,13 @@ mod tests {
         let mut secret = tempfile::NamedTempFile::new().unwrap();
         secret.write_all(b"from-file\n").unwrap();
         let text = format!(
-            "[auth]\nadmin_token = \"${{TOKEN}}\"\n[sinks.a]\ntype = \"x\"\nkey = \"${{file:{}}}\"\nother = \"a-${{NONE:-d}}-b\"\n",
+            "[auth]\nadmin_token = \"${{TOKEN}}\"\n[sinks.a]\ntype = \"jsonl\"\nid = \"${{file:{}}}\"\ndir = \"a-${{NONE:-d}}-b\"\n",
             secret.path().display()
         );
         let loaded = loaded(&text, &[("TOKEN", "a\"b\\c")]).unwrap();
         assert_eq!(loaded.config.auth.admin_token.unwrap().expose(), "a\"b\\c");
-        assert_eq!(loaded.config.sinks["a"]["key"].as_str(), Some("from-file"));
-        assert_eq!(loaded.config.sinks["a"]["other"].as_str(), Some("a-d-b"));
+        assert_eq!(loaded.config.sinks["a"].0["id"].as_str(), Some("from-file"));
+        assert_eq!(loaded.config.sinks["a"].0["dir"].as_str(), Some("a-d-b"));
     }
 
     #[test]

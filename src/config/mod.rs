@@ -3,11 +3,13 @@
 mod effective;
 mod faults;
 mod load;
+mod sink;
 mod units;
 
 pub use effective::{Setting, without_userinfo};
 pub use faults::{Fault, Faults};
 pub use load::{FILE, Loaded, Sources, load};
+pub use sink::{Environment, Files, Sink, SinkTable, Start};
 pub use units::{ByteSize, Period};
 
 use crate::model::Secret;
@@ -31,7 +33,10 @@ pub struct Config {
     pub store: Store,
     /// Sinks by name; each `type` reads its own keys.
     #[schemars(with = "BTreeMap<String, BTreeMap<String, serde_json::Value>>")]
-    pub sinks: BTreeMap<String, toml::Table>,
+    pub sinks: BTreeMap<String, SinkTable>,
+    /// Variables that vendors' own clients read; not part of the file.
+    #[serde(skip)]
+    pub environment: Environment,
     /// Prices.
     pub pricing: Pricing,
     /// calltap's own log.

@@ -13,7 +13,7 @@ pub use endpoint::Endpoint;
 pub use exchange::{Body, ChunkLog, End, Exchange, Head};
 pub use record::{
     CallError, Client, Cost, CostLine, CostStatus, Headers, Model, Outcome, PriceRef, Record,
-    Sizes, Timing, Trace, Usage, UsageSource,
+    Replaced, Sizes, Timing, Trace, Usage, UsageSource,
 };
 pub use secret::Secret;
 pub use tags::Tags;

@@ -32,6 +32,9 @@ pub struct Record {
     pub upstream: String,
     /// Provider slug.
     pub provider: String,
+    /// Host of the upstream; prices may depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Models asked for and served.
     pub model: Model,
     /// Whether the answer was a stream.
@@ -76,6 +79,9 @@ pub struct Record {
     /// The call that this one repeats: the same caller-chosen id.
     #[serde(default)]
     pub repeats: Option<Uuid>,
+    /// The provider's id of the response, where later calls can refer to it (Responses).
+    #[serde(default)]
+    pub response_id: Option<String>,
     /// Everything that was degraded.
     pub notes: Vec<String>,
 }
@@ -274,10 +280,27 @@ pub struct Cost {
     pub prompt_tokens_for_step: Option<u64>,
     /// Factor on token prices for the place that served the call; `None` for 1.
     pub multiplier: Option<String>,
+    /// Billed tool calls, by unit, as they were given to be priced.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tools_used: Vec<(String, u64)>,
+    /// What the call was said to cost before it was priced again, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub previous: Vec<Replaced>,
     /// Which price was used.
     pub price: Option<PriceRef>,
     /// Anything inexact.
     pub notes: Vec<String>,
+}
+
+/// A cost that another one replaced.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// Whether it was known.
+    pub status: CostStatus,
+    /// The total then.
+    pub total: Option<String>,
+    /// The price that was used then, with the book it came from.
+    pub price: Option<PriceRef>,
 }
 
 /// One priced bucket: `quantity × price ÷ per`, rounded half-even to 10⁻¹² USD.

@@ -40,6 +40,17 @@ pub struct PriceSet {
 }
 
 impl PriceBook {
+    /// How many models each layer knows, own files first. Reads every embedded file.
+    pub fn sizes(&self) -> [(&'static str, usize); 3] {
+        let models = |files: &[Provider]| files.iter().map(|file| file.models.len()).sum();
+        let embedded = embedded::all().map(|file| file.models.len()).sum();
+        [
+            ("override", models(&self.overrides)),
+            ("imported", models(&self.imported)),
+            ("embedded", embedded),
+        ]
+    }
+
     /// The models whose id or alias is `model`, or contains it where none is; all without it.
     pub fn entries(&self, model: Option<&str>, at: Timestamp) -> Vec<Entry> {
         let own = self.overrides.iter().map(|file| ("override", file));

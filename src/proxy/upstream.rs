@@ -217,7 +217,10 @@ fn sound<'a>(base_url: &str, uri: &'a Uri) -> Result<(&'a str, &'a Authority), S
 }
 
 /// The certificate authorities compiled in, or only those of `ca_file`.
-fn tls_config(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
+///
+/// # Errors
+/// When the file cannot be read or holds no certificate.
+pub fn tls_config(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -8,6 +8,12 @@ use std::{
     path::Path,
 };
 
+/// Whether a running calltap has this directory.
+pub(super) fn is_taken(dir: &Path) -> bool {
+    let file = OpenOptions::new().write(true).open(dir.join("calltap.lock"));
+    file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 /// Takes the lock; it is held until the file is dropped.
 pub(super) fn take(dir: &Path) -> Result<File, StoreError> {
     let path = dir.join("calltap.lock");

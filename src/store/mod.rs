@@ -9,6 +9,7 @@ mod facets;
 mod filter;
 mod fulltext;
 mod histogram;
+mod lanes;
 mod lock;
 mod open;
 mod pack;
@@ -16,6 +17,7 @@ mod queue;
 mod reader;
 mod reserve;
 mod retention;
+mod rewrite;
 mod rollup;
 #[cfg(test)]
 mod rollup_tests;
@@ -30,7 +32,9 @@ mod unpriced;
 mod writer;
 
 pub use facets::{Count, Facet, Facets};
+pub use lanes::{Exception, LaneChange, LaneRow, Progress, Room, Taken};
 pub use pack::{Packed, pack, unpack};
+pub use rewrite::{Rewriter, Step};
 pub use series::{Line, PromptRow, Question, Series, Totals, VersionRow};
 pub use sessions::Turns;
 pub use unpriced::UnpricedModel;
@@ -189,6 +193,11 @@ impl Store {
         })
     }
 
+    /// Whether a running calltap has the store in `dir`.
+    pub fn is_served(dir: &Path) -> bool {
+        lock::is_taken(dir)
+    }
+
     /// Appends a finished call. `done` fires after the commit that holds it (or says why it failed;
     /// the call still waits for better times then). Never waits: the caller bounds what is in flight.
     /// Packs the bodies on the caller's thread.
@@ -221,6 +230,14 @@ impl Store {
     /// When it cannot be read.
     pub fn threads(&self) -> Result<Vec<(String, String)>, StoreError> {
         self.inner.pool.read(|conn| Ok(attached::threads(conn)?))
+    }
+
+    /// The session of the latest call that made, or asked about, a provider's response.
+    ///
+    /// # Errors
+    /// `SQLite`'s.
+    pub fn session_of_response(&self, id: &str) -> Result<Option<String>, StoreError> {
+        self.inner.pool.read(|conn| Ok(sessions::of_response(conn, id)?))
     }
 
     /// Whether an entry of any size would find room in the queue to the writer.

@@ -2,6 +2,7 @@
 
 use super::{
     Health,
+    lanes::LaneChange,
     row::{JournalRow, Row},
 };
 use std::{
@@ -17,6 +18,8 @@ pub(super) const MAX_BYTES: usize = 64 << 20;
 /// Largest group of one commit, in rows and bytes.
 const GROUP_ROWS: usize = 256;
 const GROUP_BYTES: usize = 4 << 20;
+/// What a change of a lane holds beside its entries.
+const LANE_OVERHEAD: usize = 512;
 /// Why an entry that finds the queue full, or the store closed, is counted.
 pub(super) const DROPPED: &str = "recorder";
 
@@ -30,6 +33,8 @@ pub(super) enum Work {
     Call(Box<Row>, Option<Done>),
     /// A call in flight.
     Started(Box<JournalRow>),
+    /// A sink's id, and a change to its lane.
+    Lane(Box<(String, LaneChange)>, Option<Done>),
 }
 
 impl Work {
@@ -37,6 +42,7 @@ impl Work {
         match self {
             Self::Call(row, _) => row.size(),
             Self::Started(row) => row.size(),
+            Self::Lane(change, _) => lane_size(&change.1),
         }
     }
 
@@ -44,9 +50,18 @@ impl Work {
     pub(super) fn records(&self) -> u64 {
         match self {
             Self::Call(row, _) => row.records(),
-            Self::Started(_) => 0,
+            Self::Started(_) | Self::Lane(..) => 0,
         }
     }
+}
+
+fn lane_size(change: &LaneChange) -> usize {
+    let entries = match change {
+        LaneChange::Progress(progress) => progress.exceptions.len() * 4 + progress.settled.len(),
+        LaneChange::Redrive(Some(seqs)) | LaneChange::Drop(Some(seqs)) => seqs.len(),
+        _ => 0,
+    };
+    LANE_OVERHEAD + entries * 128
 }
 
 /// What the handle and the writer thread share.
@@ -214,7 +229,7 @@ impl Shared {
     }
 }
 
-/// Tells whoever waits for this entry that it is not on disk.
+/// Tells whoever waits for this call that it is not on disk. A lane waits for better times.
 pub(super) fn answer(work: &mut Work, reason: &str) {
     if let Work::Call(_, done) = work
         && let Some(done) = done.take()

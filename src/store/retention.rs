@@ -16,6 +16,16 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A jump of the wall clock by more than this, unexplained by the monotonic clock, stops pruning by age.
 const JUMP_US: i64 = 86_400_000_000;
 
+/// Rows of `table` that nobody waits for: every lane that holds has passed them, and none has them off
+/// its path.
+fn settled(table: &str) -> String {
+    format!(
+        "seq <= (SELECT coalesce(min(seq), 9223372036854775807) FROM cursors WHERE holds)
+         AND NOT EXISTS (SELECT 1 FROM exceptions e JOIN cursors c
+             ON c.name = 'sink:' || e.sink AND c.holds WHERE e.seq = {table}.seq)"
+    )
+}
+
 /// What is pruned when.
 #[derive(Debug)]
 pub(super) struct Retention {
@@ -63,9 +73,11 @@ impl Retention {
         }
         let bodies = select(
             conn,
-            "SELECT seq FROM calls WHERE has_bodies = 1 AND started_at < ?1
-                 AND seq <= (SELECT coalesce(min(seq), 9223372036854775807) FROM cursors WHERE holds)
-             ORDER BY started_at LIMIT ?2",
+            &format!(
+                "SELECT seq FROM calls WHERE has_bodies = 1 AND started_at < ?1 AND {}
+                 ORDER BY started_at LIMIT ?2",
+                settled("calls")
+            ),
             &before(now, self.keep_bodies),
         )?;
         if !bodies.is_empty() {
@@ -73,9 +85,10 @@ impl Retention {
         }
         let calls = select(
             conn,
-            "SELECT seq FROM calls WHERE started_at < ?1
-                 AND seq <= (SELECT coalesce(min(seq), 9223372036854775807) FROM cursors WHERE holds)
-             ORDER BY started_at LIMIT ?2",
+            &format!(
+                "SELECT seq FROM calls WHERE started_at < ?1 AND {} ORDER BY started_at LIMIT ?2",
+                settled("calls")
+            ),
             &before(now, self.keep_calls),
         )?;
         prune_calls(conn, &calls)?;
@@ -88,23 +101,29 @@ impl Retention {
         if used_bytes(conn)? <= self.max_size {
             return Ok(false);
         }
-        let held: i64 = conn.query_row(
-            "SELECT coalesce(min(seq), 9223372036854775807) FROM cursors WHERE holds",
-            [],
-            |row| row.get(0),
+        let bodies = select(
+            conn,
+            &format!(
+                "SELECT seq FROM bodies WHERE {} AND ?1 ORDER BY seq LIMIT ?2",
+                settled("bodies")
+            ),
+            &true,
         )?;
-        let bodies =
-            select(conn, "SELECT seq FROM bodies WHERE seq <= ?1 ORDER BY seq LIMIT ?2", &held)?;
         if !bodies.is_empty() {
             return prune_bodies(conn, &bodies).map(|()| true);
         }
-        let calls =
-            select(conn, "SELECT seq FROM calls WHERE seq <= ?1 ORDER BY seq LIMIT ?2", &held)?;
+        let calls = select(
+            conn,
+            &format!(
+                "SELECT seq FROM calls WHERE {} AND ?1 ORDER BY seq LIMIT ?2",
+                settled("calls")
+            ),
+            &true,
+        )?;
         if !calls.is_empty() {
             return prune_calls(conn, &calls).map(|()| true);
         }
-        let expired =
-            select(conn, "SELECT seq FROM calls WHERE seq > ?1 ORDER BY seq LIMIT ?2", &held)?;
+        let expired = select(conn, "SELECT seq FROM calls WHERE ?1 ORDER BY seq LIMIT ?2", &true)?;
         prune_calls(conn, &expired)?;
         if !expired.is_empty() {
             shared.count_dropped("expired_undelivered", expired.len() as u64);

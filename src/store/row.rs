@@ -23,6 +23,7 @@ type Column = (&'static str, fn(&Record) -> Value);
 /// The columns of `calls` that come from the record, in the order of the schema.
 const COLUMNS: &[Column] = &[
     ("id", |r| r.id.to_string().into()),
+    ("response_id", |r| r.response_id.clone().into()),
     ("repeats", |r| r.repeats.map(|id| id.to_string()).into()),
     ("started_at", |r| r.started_at.to_string().into()),
     ("ended_at", |r| r.ended_at.to_string().into()),
@@ -81,6 +82,11 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
         names.join(", "),
         marks.join(", ")
     )
+});
+
+static UPDATE: LazyLock<String> = LazyLock::new(|| {
+    let sets: Vec<String> = COLUMNS.iter().map(|(name, _)| format!("{name} = ?")).collect();
+    format!("UPDATE calls SET {}, answer = coalesce(?, answer) WHERE seq = ?", sets.join(", "))
 });
 
 /// A finished call, ready to be bound.
@@ -188,6 +194,18 @@ impl Row {
         }
         conn.prepare_cached("DELETE FROM journal WHERE id = ?1")?.execute([&old])?;
         Ok(seq)
+    }
+
+    /// Takes the place of the call `seq`: columns and document. Bodies stay, and the words of the
+    /// answer where there are no new ones.
+    pub(super) fn update(&self, conn: &Connection, seq: i64) -> rusqlite::Result<()> {
+        // has_bodies, the last, is not the record's to say.
+        let columns = self.columns.iter().take(COLUMNS.len() + 1);
+        let seq = Value::from(seq);
+        conn.prepare_cached(&UPDATE)?.execute(params_from_iter(columns.chain([&seq])))?;
+        conn.prepare_cached("UPDATE docs SET doc = ?2, crc = ?3 WHERE seq = ?1")?
+            .execute(params![seq, self.doc.value, self.doc.crc])?;
+        Ok(())
     }
 
     fn rename(&mut self) {

@@ -9,7 +9,7 @@ pub(super) const FILE: &str = "calltap.db";
 /// "CTAP": marks the file as ours, so that another program's database is not taken for one.
 const APPLICATION_ID: i64 = 0x4354_4150;
 /// One script a version; version n is the state after the first n. Never edit one that was released.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("lanes.sql")];
 /// How long a statement waits for another process's lock.
 pub(super) const BUSY: Duration = Duration::from_millis(500);
 

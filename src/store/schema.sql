@@ -1,6 +1,7 @@
 CREATE TABLE calls (
     seq             INTEGER PRIMARY KEY AUTOINCREMENT,
     id              TEXT NOT NULL UNIQUE,
+    response_id     TEXT,
     repeats         TEXT,
     started_at      TEXT NOT NULL,
     ended_at        TEXT NOT NULL,
@@ -56,8 +57,10 @@ CREATE TABLE calls (
 CREATE INDEX calls_started ON calls (started_at);
 CREATE INDEX calls_bodies ON calls (started_at) WHERE has_bodies = 1;
 CREATE INDEX calls_session ON calls (session) WHERE session IS NOT NULL;
+CREATE INDEX calls_response ON calls (response_id) WHERE response_id IS NOT NULL;
 CREATE INDEX calls_customer ON calls (customer) WHERE customer IS NOT NULL;
 CREATE INDEX calls_prompt ON calls (prompt) WHERE prompt IS NOT NULL;
+CREATE INDEX calls_unpriced ON calls (provider, model) WHERE cost_status IN ('unpriced', 'partial');
 CREATE INDEX calls_failed ON calls (seq) WHERE outcome <> 'completed';
 
 CREATE TABLE docs (

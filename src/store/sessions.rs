@@ -249,3 +249,9 @@ fn one(conn: &Connection, session: &str) -> Result<Option<Value>, StoreError> {
         })
     }))
 }
+
+/// The session of the latest call with this response.
+pub(super) fn of_response(conn: &Connection, id: &str) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT session FROM calls WHERE response_id = ? AND session IS NOT NULL ORDER BY seq DESC LIMIT 1";
+    conn.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()
+}

@@ -26,6 +26,7 @@ pub(super) fn record(at: i64) -> Record {
         query: None,
         path: "/v1/chat/completions".into(),
         upstream: "openai".into(),
+        host: None,
         provider: "openai".into(),
         model: crate::model::Model {
             requested: Some("gpt-4o".into()),
@@ -65,6 +66,7 @@ pub(super) fn record(at: i64) -> Record {
         headers: crate::model::record::Headers::default(),
         sinks: None,
         repeats: None,
+        response_id: None,
         notes: Vec::new(),
     }
 }

@@ -1,7 +1,7 @@
 //! The writer thread: it alone writes. Commits groups, survives trouble, tidies up in idle moments.
 
 use super::{
-    StoreError, fulltext, open,
+    StoreError, fulltext, lanes, open,
     queue::{Next, Shared, Work, answer},
     reader::file_id,
     reserve, retention, rollup,
@@ -124,7 +124,7 @@ impl Writer {
     }
 
     /// One try: on a fresh connection if the last one failed, since a failed sync must not be repeated
-    /// on the same handle. Gives the `seq` of each call.
+    /// on the same handle. Gives the `seq` of each call, and the rows that each change of a lane met.
     fn try_commit(
         &mut self,
         group: &mut [Work],
@@ -141,7 +141,7 @@ impl Writer {
         let mut ended = HashSet::new();
         ended.extend(group.iter().filter_map(|work| match work {
             Work::Call(row, _) => Some(row.id),
-            Work::Started(_) => None,
+            Work::Started(_) | Work::Lane(..) => None,
         }));
         let step = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut seqs = Vec::with_capacity(group.len());
@@ -157,6 +157,7 @@ impl Writer {
                     let stored = if reopened { find(&step, row.id, last)? } else { None };
                     Some(stored.map_or_else(|| row.insert(&step), Ok)?)
                 }
+                Work::Lane(change, _) => Some(lanes::apply(&step, &change.0, &change.1)?),
             });
         }
         step.commit()?;
@@ -164,17 +165,19 @@ impl Writer {
     }
 
     fn confirm(&mut self, group: Vec<Work>, seqs: &[Option<i64>]) {
-        if let Some(last) = seqs.iter().flatten().max() {
+        let calls = group.iter().zip(seqs).filter(|(work, _)| matches!(work, Work::Call(..)));
+        if let Some(last) = calls.filter_map(|(_, seq)| *seq).max() {
             // A record that was there already has an old place.
             self.shared.committed.send_if_modified(|committed| {
-                let grew = last > committed;
-                *committed = (*last).max(*committed);
+                let grew = last > *committed;
+                *committed = last.max(*committed);
                 grew
             });
         }
         self.shared.group_done();
         for (work, seq) in group.into_iter().zip(seqs) {
-            if let (Work::Call(_, Some(done)), Some(seq)) = (work, seq) {
+            if let (Work::Call(_, Some(done)) | Work::Lane(_, Some(done)), Some(seq)) = (work, seq)
+            {
                 // Whoever waited may be gone.
                 drop(done.send(Ok(*seq)));
             }

@@ -8,7 +8,8 @@ HEAD = """# Client × case
 
 What `make clients-matrix` saw: each client library, at the version named, drives calltap before a provider on
 loopback; every case asserts what the library returned and what was recorded. A cell holds cases passed of cases
-run; – is what a library does not offer. The cases: `tests/clients/test_clients.py`, `tests/clients/clients.test.js`.
+run; – stands where nothing was run: the library does not offer it, cannot do it, or its adapter has no call for
+it yet. The cases: `tests/clients/test_clients.py`, `tests/clients/clients.test.js`.
 
 """
 
@@ -16,7 +17,7 @@ run; – is what a library does not offer. The cases: `tests/clients/test_client
 def main(out, *paths):
     results = {}
     for path in paths:
-        language = "JavaScript" if "js" in pathlib.Path(path).suffixes else "Python"
+        language = "JavaScript" if ".js" in pathlib.Path(path).suffixes else "Python"
         for client, cases in json.loads(pathlib.Path(path).read_text()).items():
             results[f"{client} ({language})"] = cases
     cases = list(dict.fromkeys(case for client in results.values() for case in client))

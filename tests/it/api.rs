@@ -164,6 +164,11 @@ fn what_the_dashboard_asks_for_adds_up() {
     assert_eq!(get("/api/v1/prompts").json()["items"][0]["prompt"], "greet");
     assert_eq!(get("/api/v1/prompts/greet").json()["versions"][0]["version"], "7");
     assert_eq!(get("/api/v1/query?q=modle:x").json()["error"]["at"], 0);
+    let pricing = get("/api/v1/pricing").json();
+    assert_eq!(
+        (&pricing["layers"][0]["layer"], &pricing["missing"]),
+        (&"embedded".into(), &Vec::<i32>::new().into())
+    );
     let settings = get("/api/v1/settings").json();
     assert_eq!(settings["listen"], calltap.address.to_string());
     for wrong in [

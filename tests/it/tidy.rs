@@ -20,13 +20,16 @@ const FLOORS: &[(&str, u8)] = &[
     ("metrics", 2),
     ("sink", 2),
     ("telemetry", 2),
+    ("tokens", 2),
     ("store", 3),
     ("interpret", 4),
+    ("lineage", 4),
     ("proxy", 4),
     ("server", 4),
     ("recorder", 5),
-    ("check", 5),
     ("delivery", 5),
+    ("rederive", 5),
+    ("check", 6),
     ("api", 6),
     ("app", 7),
     ("cli", 8),
@@ -35,7 +38,8 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 
 /// These floors turn data into data: none of these words may stand there.
-const PURE: &[&str] = &["model", "content", "query", "splice", "codec", "sink", "assistants"];
+const PURE: &[&str] =
+    &["model", "content", "query", "splice", "codec", "sink", "assistants", "tokens"];
 const IMPURE: &[&str] = &[
     "tokio",
     "reqwest",

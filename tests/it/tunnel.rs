@@ -29,6 +29,9 @@ async fn a_websocket_is_tunnelled_and_recorded() {
     request.headers_mut().insert("authorization", "Bearer sk-realtime-secret".parse().unwrap());
     let (mut socket, answer) = tokio_tungstenite::connect_async(request).await.unwrap();
     assert!(answer.headers().contains_key("x-calltap-id"));
+    let told = r#"{"type":"session.update","session":{"tools":[{"authorization":"Bearer sk-inside-0123456789abcdefghijklmnop"}]}}"#;
+    socket.send(Message::text(told)).await.unwrap();
+    socket.next().await.unwrap().unwrap();
     for at in 0..20 {
         socket.send(Message::text(format!("{{\"n\":{at}}}"))).await.unwrap();
         let back = socket.next().await.unwrap().unwrap();
@@ -42,6 +45,10 @@ async fn a_websocket_is_tunnelled_and_recorded() {
         assert_eq!(record["status"], 101);
         assert_eq!(record["outcome"], "completed");
         assert_eq!(record["tags"]["session"], "rt");
+        assert_eq!(record["model"]["requested"], "gpt-realtime");
+        assert_eq!(record["request"]["events"][0]["type"], "session.update");
+        assert_eq!(record["request"]["events"][20]["n"], 19);
+        assert!(!record.to_string().contains("sk-inside"));
         assert!(record["bytes"]["request"].as_u64().unwrap() > 100);
         assert!(record["bytes"]["response"].as_u64().unwrap() > 100);
         let bytes = calltap.every_byte();

@@ -1,6 +1,6 @@
 //! Chat completions: the finished object, or the object that a stream of chunks amounts to.
 
-mod audio;
+pub(crate) mod audio;
 mod content;
 mod message;
 mod output;

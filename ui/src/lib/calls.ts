@@ -6,7 +6,7 @@ import { follow } from "./live.ts";
 import { below } from "./query.ts";
 import type { Page, Row } from "./types.ts";
 
-const PAGE = 200;
+const PAGE = 100;
 /** Rows kept; beyond it the newest are let go while one scrolls into the past. */
 const ROWS_MAX = 20_000;
 /** Rows that the live feed may add before the oldest loaded ones are let go. */

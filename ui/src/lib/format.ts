@@ -57,7 +57,7 @@ export function dollars(amount: string | number | null | undefined): string {
   if (size >= 1000) return `$${count(value)}`;
   if (size >= 1) return `$${value.toFixed(2)}`;
   if (size >= 0.01) return `$${value.toFixed(4).replace(/0{1,2}$/, "")}`;
-  if (size < 1e-6) return "<$0.000001";
+  if (size < 1e-5) return "<$0.00001";
   // Two digits that mean something.
   return `$${trim(value.toFixed(Math.min(12, 1 - Math.floor(Math.log10(size)))))}`;
 }

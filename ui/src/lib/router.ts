@@ -8,13 +8,25 @@ const read = (): Place => ({ path: location.pathname, query: new URLSearchParams
 
 export const place = signal<Place>(read());
 
-/** Screens that hold something unsaved or a position may look at moves before they happen. */
-addEventListener("popstate", () => (place.value = read()));
+addEventListener("popstate", () => {
+  moves--;
+  place.value = read();
+});
+
+/** Moves inside of this site that can be taken back. */
+let moves = 0;
+
+/** One step back where that stays on this site, else to `otherwise`. */
+export function back(otherwise: string): void {
+  if (moves > 0) history.back();
+  else go(otherwise);
+}
 
 /** Goes to `to`, a path of this site; `replace` leaves no trace in the history. */
 export function go(to: string, replace = false): void {
   if (to === location.pathname + location.search) return;
   history[replace ? "replaceState" : "pushState"](null, "", to);
+  if (!replace) moves++;
   place.value = read();
 }
 

@@ -7,7 +7,7 @@ import { count, dollars, line, ms, stamp } from "../lib/format.ts";
 import { useKeys } from "../lib/keys.ts";
 import { useLoad } from "../lib/load.ts";
 import { quote } from "../lib/query.ts";
-import { go, link, place } from "../lib/router.ts";
+import { back, go, link, place } from "../lib/router.ts";
 import type { Call, Page, Row } from "../lib/types.ts";
 import { Skeleton, Status, Tabs, Trouble } from "../parts/bits.tsx";
 import { Icon } from "../parts/icons.tsx";
@@ -58,7 +58,7 @@ export function CallScreen({ id, tab }: { id: string; tab: string }) {
   useKeys({
     ...Object.fromEntries(TABS.map((name, at) => [String(at + 1), () => go(to(name), true)])),
     "[": () => void neighbour(-1), "]": () => void neighbour(1),
-    Escape: () => (history.length > 1 ? history.back() : go("/")),
+    Escape: () => back("/"),
     c: () => (call ? void copyCall(call, "curl") : false),
     y: () => (call ? void copyCall(call, "link") : false),
   });

@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { lazy } from "../lib/lazy.tsx";
 import { CallList } from "../lib/calls.ts";
 import { copy } from "../lib/clipboard.ts";
-import { age, clock, count, line, ms, plural } from "../lib/format.ts";
+import { age, clock, count, line, ms, plural, when } from "../lib/format.ts";
 import { useKeys } from "../lib/keys.ts";
 import { running } from "../lib/live.ts";
 import { facetsOpen, peekWidth } from "../lib/prefs.ts";
@@ -40,6 +40,11 @@ export function Calls() {
   const apply = (next: string) => go(withQuery({ q: next, peek: null }));
   const isEmpty = list.ready.value && !list.rows.value.length && !running.value.items.length;
   const isFirst = list.ready.value && !q && list.done.value && list.rows.value.length <= 10 && !list.rows.value.some((row) => row.outcome === "completed");
+  // Whoever saw the instructions is told what comes after the first call.
+  const [taught, setTaught] = useState(false);
+  useEffect(() => {
+    if (isFirst) setTaught(true);
+  }, [isFirst]);
   useKeys({
     "/": () => document.getElementById("q")?.focus(),
     f: () => (facetsOpen.value = !facetsOpen.value, undefined),
@@ -52,6 +57,9 @@ export function Calls() {
       <div class="panes">
         {facetsOpen.value && !isNarrow.value && !isFirst && !peek && <Facets q={q} apply={apply} />}
         <div class="middle">
+          {taught && !isFirst && !q && (
+            <p class="note first"><span>The first call is here. Next, give its prompt a name with the header <code>x-calltap-prompt</code>, and its conversation one with <code>x-calltap-session</code>.</span><button type="button" class="bare" aria-label="Close" onClick={() => setTaught(false)}><Icon name="close" /></button></p>
+          )}
           {by ? <Groups q={q} by={by} /> : isFirst ? <Teach rows={list.rows.value} running={running.value.count} /> : isEmpty && !list.error.value ? <NoHits q={q} apply={apply} /> : (
             <List list={list} q={q} peek={peek} still={still} />
           )}
@@ -143,7 +151,7 @@ function List({ list, q, peek, still }: { list: CallList; q: string; peek: strin
         <button type="button" class="pill" onClick={toTop}><Icon name="up" /> {list.cut.value ? "Back to the newest" : list.gap.value ? "Newer calls" : plural(list.pending.value, "new call")}</button>
       )}
       {list.error.value && list.error.value.status !== 400 && <Trouble error={list.error.value} what="a list of calls" again={() => void list.start()} />}
-      <div ref={box} class={`grid${peek ? " beside" : ""}`} role="grid" aria-label="Calls, newest first" aria-rowcount={list.done.value ? rows.length + going.length + 1 : -1} aria-colcount={shown.length} tabIndex={0} style={{ "--columns": template, "--row": `${height}px` }}>
+      <div ref={box} class={`grid${peek ? " beside" : ""}`} role="grid" aria-label="Calls, newest first" aria-rowcount={list.done.value ? rows.length + going.length + 1 : -1} aria-colcount={shown.length} aria-activedescendant={at >= view.first - going.length && at < view.last - going.length && at >= 0 ? `call-${cursor}` : undefined} tabIndex={0} style={{ "--columns": template, "--row": `${height}px` }}>
         <div class="row head" role="row" aria-rowindex={1}>
           {shown.map((column) => <span key={column.id} role="columnheader" class={column.right ? "right" : ""}>{column.name}</span>)}
         </div>
@@ -171,7 +179,7 @@ function List({ list, q, peek, still }: { list: CallList; q: string; peek: strin
 function Narrow({ row }: { row: Row }) {
   return (
     <span role="gridcell" class="narrow">
-      <span><Status outcome={row.outcome} status={row.status} /> <time class="quiet">{clock(row.started_at)}</time> <b>{line(row.model.served ?? row.model.requested ?? row.endpoint, 28)}</b><span class="grow" /><Money row={row} /> <span class="quiet">{ms(row.timing.latency_ms)}</span></span>
+      <span><Status outcome={row.outcome} status={row.status} /> <time class="quiet">{when(row.started_at)}</time> <b>{line(row.model.served ?? row.model.requested ?? row.endpoint, 28)}</b><span class="grow" /><Money row={row} /> <span class="quiet">{ms(row.timing.latency_ms)}</span></span>
       <span class="excerpt">{row.finish_reasons[0] === "length" && <Finish reason="length" />}<bdi>{line(row.error?.message ?? row.tags.user_query ?? row.path, 120)}</bdi></span>
     </span>
   );

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { Status } from "../parts/bits.tsx";
-import { clock, count, dollars, line, ms, stamp } from "../lib/format.ts";
+import { count, dollars, line, ms, stamp, when } from "../lib/format.ts";
 import { columns } from "../lib/prefs.ts";
 import type { Row } from "../lib/types.ts";
 
@@ -12,7 +12,7 @@ const quiet = (text: string) => <span class="quiet">{text}</span>;
 const text = (value: string | null | undefined) => (value ? <bdi title={line(value, 300)}>{line(value, 80)}</bdi> : quiet("–"));
 
 export const ALL: Column[] = [
-  { id: "time", name: "Time", width: "66px", cell: (row) => <time dateTime={row.started_at} title={stamp(row.started_at)}>{clock(row.started_at)}</time> },
+  { id: "time", name: "Time", width: "82px", cell: (row) => <time dateTime={row.started_at} title={stamp(row.started_at)}>{when(row.started_at)}</time> },
   { id: "status", name: "Status", width: "58px", cell: (row) => <Status outcome={row.outcome} status={row.status} /> },
   { id: "model", name: "Model", width: "minmax(104px, 1fr)", cell: (row) => <Model row={row} /> },
   { id: "prompt", name: "Prompt", width: "minmax(96px, .9fr)", cell: (row) => row.tags.prompt ? <bdi title={line(row.tags.prompt, 200)}>{line(row.tags.prompt, 60)}{row.tags.prompt_version ? quiet(`@${line(row.tags.prompt_version, 16)}`) : null}</bdi> : quiet("–") },

@@ -12,7 +12,7 @@ const FIELDS = "model,outcome,prompt,env,customer,client,error,finish";
 const NAMES: Record<string, string> = { model: "Model", outcome: "Outcome", prompt: "Prompt", env: "Environment", customer: "Customer", client: "Client", error: "Error", finish: "Finish" };
 
 export function Facets({ q, apply }: { q: string; apply: (q: string) => void }) {
-  const { data, error, again } = useLoad(`facets ${q}`, (signal) => get<Answer>("/api/v1/facets", { q, fields: FIELDS }, signal), 10_000);
+  const { data, error, again } = useLoad(`facets ${q}`, (signal) => get<Answer>("/api/v1/facets", { q, fields: FIELDS, limit: 7 }, signal), 20_000);
   // A query that does not parse is explained beside it; a server without counts shows none.
   if (error && !data && (error.status === 400 || error.status === 404)) return null;
   if (error && !data) return <aside class="facets" aria-label="Facets"><Trouble error={error} what="counts by field" again={again} /></aside>;

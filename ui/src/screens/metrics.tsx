@@ -133,7 +133,8 @@ export function TotalTiles({ totals, previous }: { totals: Totals; previous: Tot
 function change(now: number, before: number | undefined): string {
   if (!before) return "";
   const percentage = (100 * (now - before)) / before;
-  return `${percentage >= 0 ? "+" : "−"}${Math.abs(percentage) >= 1000 ? ">1000" : Math.abs(percentage).toFixed(0)}\u202f% vs before`;
+  if (percentage >= 1000) return `${short(now / before)}× before`;
+  return `${percentage >= 0 ? "+" : "−"}${Math.abs(percentage).toFixed(0)}\u202f% vs before`;
 }
 
 export const TotalHeads = () => <>{["Calls", "Errors", "Cost", "Input", "Cached", "Output", "Latency avg", "p95", "max", "TTFT p50", "p95", "Tok/s", "Truncated", "Tools"].map((name) => <th key={name} scope="col">{name}</th>)}</>;

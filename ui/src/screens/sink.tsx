@@ -60,7 +60,7 @@ export function SinkScreen({ name }: { name: string }) {
           <button type="button" disabled={busy} onClick={() => ask("backfill")}>Backfill…</button>
         </>}
       </div>
-      {error && !sink ? (error.status === 404 && /no sink|unknown/i.test(error.message) ? <p class="note">No sink has this name.</p> : <Trouble error={error} what="this sink" again={again} />) : !sink ? <Skeleton lines={6} /> : (
+      {error && !sink ? (error.status === 404 && /no such sink/i.test(error.message) ? <p class="note">No sink has this name.</p> : <Trouble error={error} what="this sink" again={again} />) : !sink ? <Skeleton lines={6} /> : (
         <>
           {answer && <p class={answer.isBad ? "note bad" : "note"} role="status"><bdi>{line(answer.text, 600)}</bdi></p>}
           {sink.reason && <p class="note bad"><bdi>{line(sink.reason, 600)}</bdi></p>}

@@ -14,7 +14,7 @@ test("numbers keep their size at a glance", () => {
 
 test("money is never rounded to nothing", () => {
   assert.equal(dollars("0.0000138"), "$0.000014");
-  assert.equal(dollars("0.0000001"), "<$0.000001");
+  assert.equal(dollars("0.0000001"), "<$0.00001");
   assert.equal(dollars("12.5"), "$12.50");
   assert.equal(dollars("0.125"), "$0.125");
   assert.equal(dollars("0"), "$0");
