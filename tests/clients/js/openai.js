@@ -11,7 +11,10 @@ const model = "gpt-4o-mini";
 
 export function connect(base, headers, retries) {
   const key = base ? { baseURL: base, apiKey: "sk-test" } : {};
-  const make = () => new OpenAI({ ...key, defaultHeaders: headers, maxRetries: retries });
+  return offers(() => new OpenAI({ ...key, defaultHeaders: headers, maxRetries: retries }));
+}
+
+export function offers(make) {
   const ask = (prompt) => ({ model, messages: [{ role: "user", content: prompt }] });
   return {
     plain: async (prompt) => (await make().chat.completions.create(ask(prompt))).choices[0].message.content,
