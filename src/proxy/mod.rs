@@ -34,6 +34,7 @@ use crate::{
     config::{Config, Content, Durability, OnDisconnect},
     metrics::Metrics,
     model::{End, Endpoint, Head, Timestamp},
+    server::Flushes,
 };
 use arc_swap::ArcSwap;
 use axum::body::Body;
@@ -182,6 +183,7 @@ impl Proxy {
     pub fn forward(
         self: &Arc<Self>,
         request: Request<Incoming>,
+        flushes: Flushes,
         refusal: Option<ProxyError>,
     ) -> impl Future<Output = Response<Body>> + Send + use<> {
         let started = Instant::now();
@@ -216,6 +218,7 @@ impl Proxy {
             member: None,
             waited_us: 0,
             strict,
+            flushes,
         };
         let refusal = refusal.or_else(|| self.cannot_promise(strict, full));
 
