@@ -184,6 +184,7 @@ const LIBRARIES: &[(&str, &str)] = &[
     ("Agents/Python", "openai-agents"),
     ("langchainjs-openai/", "langchain-js"),
     ("langchain", "langchain"),
+    ("DSPy/", "dspy"),
     ("ai/", "ai-sdk"),
     ("ai-sdk/", "ai-sdk"),
     ("litellm/", "litellm"),
