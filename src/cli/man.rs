@@ -7,7 +7,10 @@ use std::{io, path::Path};
 /// Writes the pages to `folder`, which is made where it is missing.
 pub(super) fn run(folder: &Path) -> Result<Exit, Stop> {
     write(folder).map_err(|error| {
-        Stop::new(Exit::Store, format!("{}: the pages could not be written: {error}", folder.display()))
+        Stop::new(
+            Exit::Store,
+            format!("{}: the pages could not be written: {error}", folder.display()),
+        )
     })?;
     Ok(Exit::Ok)
 }
@@ -25,9 +28,12 @@ mod tests {
     fn each_command_has_a_page() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path()).unwrap();
-        for command in Arguments::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+        for command in
+            Arguments::command().get_subcommands().filter(|command| !command.is_hide_set())
+        {
             let page = folder.path().join(format!("calltap-{}.1", command.get_name()));
-            let text = std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{page:?}: {error}"));
+            let text =
+                std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{page:?}: {error}"));
             assert!(text.contains(".SH SYNOPSIS"), "{page:?}");
         }
     }

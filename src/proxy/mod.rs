@@ -276,6 +276,7 @@ impl Proxy {
         mut parts: Parts,
         body: Incoming,
     ) -> Result<Response<Body>, Failure> {
+        request::check_head(&parts)?;
         // The client and its key.
         call.head.request_headers = headers::kept_of_request(&parts.headers);
         call.head.client = request::client(&parts.headers);
