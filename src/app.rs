@@ -9,8 +9,8 @@ use crate::{
     metrics::Metrics,
     model::Timestamp,
     pricing::PriceBook,
-    proxy::{Budget, Fingerprints, Proxy, ProxyError, Settings, Shared, Spiller},
-    recorder::{Recorder, Running},
+    proxy::{Budget, Fingerprints, Proxy, ProxyError, Running, Settings, Shared, Spiller},
+    recorder::Recorder,
     redact::Redactor,
     server::{self, Limits, Stop},
     store::Store,
@@ -144,7 +144,7 @@ impl App {
         let (book, redactor) =
             (Arc::new(ArcSwap::from_pointee(book)), Arc::new(ArcSwap::from_pointee(redactor)));
         let (metrics, running) = (Arc::new(Metrics::default()), Arc::new(Running::default()));
-        let (events, inbox) = mpsc::channel(CALLS_MAX);
+        let (ended, inbox) = mpsc::channel(CALLS_MAX);
         let unrecorded = Arc::new(AtomicU64::new(0));
         let stopping = Arc::new(AtomicBool::new(false));
         let recorder = Recorder {
@@ -171,7 +171,8 @@ impl App {
             budget: Arc::new(Budget::new(config.capture.max_memory.0)),
             body_cap: AtomicU64::new(config.capture.max_body.0),
             spiller,
-            events,
+            ended,
+            running: Arc::clone(&running),
             unrecorded,
             stopping,
             tasks: TaskTracker::new(),
@@ -306,7 +307,7 @@ impl App {
         Ok(api::router(api::Context {
             reader: self.store.reader()?,
             committed: self.store.committed(),
-            inflight: Arc::new(move || running.heads()),
+            inflight: Arc::new(move || running.calls()),
             ready: Arc::new(move || readiness(&store, &draining)),
             delivery: self.delivery.clone(),
             metrics: Arc::clone(&self.shared.metrics),

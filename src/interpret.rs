@@ -175,10 +175,7 @@ pub fn begun(head: &Head) -> Record {
         parameters: Map::new(),
         request: None,
         response: None,
-        bytes: Sizes {
-            request: head.request.as_ref().map_or(0, |body| len(body)),
-            ..Sizes::default()
-        },
+        bytes: Sizes { request: head.request_bytes, ..Sizes::default() },
         headers: Headers { request: head.request_headers.clone(), response: Vec::new() },
         sinks: head.sinks.clone(),
         repeats: None,
@@ -188,10 +185,10 @@ pub fn begun(head: &Head) -> Record {
 }
 
 /// The record of a running call for the journal: what its request alone tells.
-pub fn started(head: &Head) -> Record {
+pub fn started(head: &Head, request: &Bytes) -> Record {
     let mut record = begun(head);
     if head.keep_content {
-        let request = without(head.request.as_ref().unwrap_or(&Bytes::new()), head.member.as_ref());
+        let request = without(request, head.member.as_ref());
         let meaning = codec::read(&Reading {
             endpoint: &head.endpoint,
             provider: &head.provider,

@@ -9,9 +9,9 @@ use crate::{
     interpret::{Interpreted, begun, interpret, started, whole},
     lineage::{Lineage, Link},
     metrics::Metrics,
-    model::{Exchange, Head, Headers, Outcome, Record, Tags, Timestamp},
+    model::{Exchange, Headers, Outcome, Record, Tags, Timestamp},
     pricing::PriceBook,
-    proxy::{Captured, Event, Spiller, Waiter},
+    proxy::{Captured, Live, Running, Spiller, Waiter},
     redact::Redactor,
     store::{Attached, Bodies, Entry, Started, Store},
 };
@@ -19,7 +19,6 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde_json::Value;
 use std::{
-    collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
@@ -28,7 +27,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{runtime::Handle, sync::mpsc};
-use uuid::Uuid;
 
 /// A call that ends sooner than this never stands in the journal: its record is as fast.
 const JOURNAL_AFTER: Duration = Duration::from_millis(25);
@@ -80,21 +78,10 @@ struct Uncounted {
     size: usize,
 }
 
-/// Calls that are on their way, for whoever wants to look.
-#[derive(Debug, Default)]
-pub struct Running(Mutex<HashMap<Uuid, Arc<Head>>>);
-
-impl Running {
-    /// The heads of running calls.
-    pub fn heads(&self) -> Vec<Arc<Head>> {
-        self.0.lock().map(|running| running.values().cloned().collect()).unwrap_or_default()
-    }
-}
-
 impl Recorder {
-    /// Works until the last sender of `events` is gone, or calltap stops and nothing comes any more.
+    /// Works until the last sender of `ended` is gone, or calltap stops and nothing comes any more.
     /// Blocks.
-    pub fn run(self, events: mpsc::Receiver<Event>, runtime: &Handle) {
+    pub fn run(self, ended: mpsc::Receiver<Box<Captured>>, runtime: &Handle) {
         let (later, jobs) = std::sync::mpsc::channel();
         let recorder = &self;
         std::thread::scope(|scope| {
@@ -102,39 +89,39 @@ impl Recorder {
             let counter = counting.spawn_scoped(scope, move || recorder.count_tokens(&jobs));
             // The thread ends with the last sender.
             let later = counter.is_ok().then_some(later);
-            recorder.work(events, runtime, later.as_ref());
+            recorder.work(ended, runtime, later.as_ref());
         });
     }
 
     fn work(
         &self,
-        mut events: mpsc::Receiver<Event>,
+        mut ended: mpsc::Receiver<Box<Captured>>,
         runtime: &Handle,
         later: Option<&std::sync::mpsc::Sender<Uncounted>>,
     ) {
-        let mut young: VecDeque<(Instant, Arc<Head>)> = VecDeque::new();
-        let mut batch = Vec::with_capacity(BATCH);
+        let (mut batch, mut looked) = (Vec::with_capacity(BATCH), Instant::now());
         loop {
-            let wait = if young.is_empty() { IDLE } else { JOURNAL_AFTER };
+            let young = self.running.has_young();
+            let wait = if young { JOURNAL_AFTER } else { IDLE };
             let taken = runtime.block_on(async {
-                tokio::time::timeout(wait, events.recv_many(&mut batch, BATCH)).await
+                tokio::select! {
+                    biased;
+                    taken = ended.recv_many(&mut batch, BATCH) => Some(taken),
+                    () = self.running.begun.notified() => None,
+                    () = tokio::time::sleep(wait) => None,
+                }
             });
-            let idle = taken.is_err() && young.is_empty();
-            if taken == Ok(0) || (idle && self.stopping.load(Ordering::Relaxed)) {
+            let idle = taken.is_none() && !young;
+            if taken == Some(0) || (idle && self.stopping.load(Ordering::Relaxed)) {
                 break;
             }
-            for event in batch.drain(..) {
-                match event {
-                    Event::Started(head) => {
-                        if let Ok(mut running) = self.running.0.lock() {
-                            running.insert(head.id, Arc::clone(&head));
-                        }
-                        young.push_back((Instant::now(), head));
-                    }
-                    Event::Ended(captured) => self.record(*captured, later),
-                }
+            for captured in batch.drain(..) {
+                self.record(*captured, later);
             }
-            self.write_journal(&mut young);
+            if looked.elapsed() >= JOURNAL_AFTER {
+                looked = Instant::now();
+                self.write_journal();
+            }
             self.tell_overdue();
             for _ in 0..self.unrecorded.swap(0, Ordering::Relaxed) {
                 self.store.count_dropped("recorder_full");
@@ -143,28 +130,21 @@ impl Recorder {
     }
 
     /// Calls that have been running for a while are known to the store from now on.
-    fn write_journal(&self, young: &mut VecDeque<(Instant, Arc<Head>)>) {
-        let mut due = Vec::new();
-        while young.front().is_some_and(|(since, _)| since.elapsed() >= JOURNAL_AFTER) {
-            let Some((_, head)) = young.pop_front() else { break };
-            let runs = self.running.0.lock().is_ok_and(|running| running.contains_key(&head.id));
-            if runs && self.journal {
-                due.push(self.journal_entry(&head));
-            }
-        }
-        if !due.is_empty() {
-            self.store.journal(due);
+    fn write_journal(&self) {
+        let due = self.running.due(JOURNAL_AFTER);
+        if self.journal && !due.is_empty() {
+            self.store.journal(due.iter().map(|live| self.journal_entry(live)).collect());
         }
     }
 
-    fn journal_entry(&self, head: &Head) -> Started {
-        let record =
-            catch_unwind(AssertUnwindSafe(|| started(head))).unwrap_or_else(|_| begun(head));
+    fn journal_entry(&self, Live { head, request }: &Live) -> Started {
+        let request = Some(request).filter(|body| head.keep_content && !body.is_empty());
+        let read = || started(head, request.unwrap_or(&Bytes::new()));
+        let record = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| begun(head));
         let redactor = self.redactor.load();
-        let request = head.request.clone().filter(|_| head.keep_content);
-        let request = request.map(|body| match redactor.redact(&body) {
+        let request = request.map(|body| match redactor.redact(body) {
             Some((masked, _)) => Bytes::from(masked),
-            None => body,
+            None => body.clone(),
         });
         Started { record: mask(record, &redactor), request }
     }
@@ -173,9 +153,6 @@ impl Recorder {
         let Some((exchange, done)) = captured.into_exchange(|id| self.spiller.read_back(id)) else {
             return;
         };
-        if let Ok(mut running) = self.running.0.lock() {
-            running.remove(&exchange.head.id);
-        }
         let read = || interpret(&exchange, &self.book.load());
         let Ok(read) = catch_unwind(AssertUnwindSafe(read)) else {
             return self.finish(&exchange, None, done);

@@ -6,7 +6,8 @@
 use super::{ApiError, Context};
 use crate::{
     interpret::{begun, started},
-    model::{Head, Timestamp},
+    model::Timestamp,
+    proxy::Live,
     query::Query,
 };
 use axum::{
@@ -57,8 +58,8 @@ pub(super) async fn follow(
     let now = *committed.borrow_and_update();
     let seq = resumed.or(parameters.since).unwrap_or(now);
     let mut greeting = String::from(": following\n\n");
-    for head in (context.inflight)() {
-        let row = serde_json::to_string(&begun(&head)).unwrap_or_default();
+    for live in (context.inflight)() {
+        let row = serde_json::to_string(&begun(&live.head)).unwrap_or_default();
         greeting.push_str(&event("started", None, &row));
     }
     let running = Looker::new(Arc::clone(&context.inflight));
@@ -134,7 +135,7 @@ impl Follower {
 
 /// Tells when the running calls are others than before.
 struct Looker {
-    inflight: Arc<dyn Fn() -> Vec<Arc<Head>> + Send + Sync>,
+    inflight: Arc<dyn Fn() -> Vec<Live> + Send + Sync>,
     /// What was told last: each call's row. A row is read from its request once.
     told: HashMap<Uuid, Value>,
     count: usize,
@@ -142,7 +143,7 @@ struct Looker {
 }
 
 impl Looker {
-    fn new(inflight: Arc<dyn Fn() -> Vec<Arc<Head>> + Send + Sync>) -> Self {
+    fn new(inflight: Arc<dyn Fn() -> Vec<Live> + Send + Sync>) -> Self {
         Self { inflight, told: HashMap::new(), count: 0, next: Instant::now() }
     }
 
@@ -152,22 +153,23 @@ impl Looker {
             return None;
         }
         self.next = Instant::now() + LOOK;
-        let mut heads = (self.inflight)();
-        let count = heads.len();
-        heads.sort_unstable_by_key(|head| (head.started_at, head.id));
-        heads.truncate(RUNNING);
+        let mut calls = (self.inflight)();
+        let count = calls.len();
+        calls.sort_unstable_by_key(|live| (live.head.started_at, live.head.id));
+        calls.truncate(RUNNING);
         let is_same = count == self.count
-            && heads.len() == self.told.len()
-            && heads.iter().all(|head| self.told.contains_key(&head.id));
+            && calls.len() == self.told.len()
+            && calls.iter().all(|live| self.told.contains_key(&live.head.id));
         if is_same {
             return None;
         }
         let mut before = std::mem::take(&mut self.told);
         let now = Timestamp::now();
-        let items: Vec<Value> = heads
+        let items: Vec<Value> = calls
             .iter()
-            .map(|head| {
-                let mut row = before.remove(&head.id).unwrap_or_else(|| running_row(head));
+            .map(|live| {
+                let head = &live.head;
+                let mut row = before.remove(&head.id).unwrap_or_else(|| running_row(live));
                 self.told.insert(head.id, row.clone());
                 let elapsed_us = now.0.saturating_sub(head.started_at.0).max(0);
                 row["elapsed_ms"] = (elapsed_us / 1000).into();
@@ -180,8 +182,8 @@ impl Looker {
 }
 
 /// What a list shows of a running call. Nothing of its content: that is redacted only when it has ended.
-fn running_row(head: &Head) -> Value {
-    let read = std::panic::AssertUnwindSafe(|| started(head));
+fn running_row(Live { head, request }: &Live) -> Value {
+    let read = std::panic::AssertUnwindSafe(|| started(head, request));
     let request = std::panic::catch_unwind(read).ok();
     let record = begun(head);
     let parameters = request.as_ref().map(|record| &record.parameters);

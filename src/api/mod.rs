@@ -13,8 +13,8 @@ pub use doors::{Doors, foreign_origin};
 use crate::{
     delivery::Delivery,
     metrics::Metrics,
-    model::Head,
     pricing::PriceBook,
+    proxy::Live,
     query::QueryError,
     store::{Reader, StoreError},
 };
@@ -45,7 +45,7 @@ pub struct Context {
     /// Highest committed `seq`.
     pub committed: watch::Receiver<i64>,
     /// Running calls.
-    pub inflight: Arc<dyn Fn() -> Vec<Arc<Head>> + Send + Sync>,
+    pub inflight: Arc<dyn Fn() -> Vec<Live> + Send + Sync>,
     /// Whether calls can be taken.
     pub ready: Arc<dyn Fn() -> Readiness + Send + Sync>,
     /// The sinks.

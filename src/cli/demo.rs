@@ -64,7 +64,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<Exit, Stop> {
             let url = format!("http://{}", ready.listen);
             out::say(&format!(
                 "calltap demo · sample provider at http://{address} · store in {}\n\n  \
-             {url}/api/v1/calls\n  calltap tail --url {url}\n  \
+             {url}/\n  calltap tail --url {url}\n  \
              calltap logs --data-dir {}\n\nCtrl-C stops\n",
                 dir.display(),
                 dir.display()

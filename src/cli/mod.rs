@@ -339,10 +339,7 @@ mod tests {
         let about = command.get_about().map(text).unwrap_or_default();
         let usage = command.render_usage().to_string();
         let usage = usage.trim_start_matches("Usage: ").trim();
-        let usage = usage.strip_prefix(command.get_name()).unwrap_or(usage);
-        let usage = usage.strip_prefix("calltap").map_or(usage, |rest| {
-            rest.trim_start().strip_prefix(command.get_name()).unwrap_or(rest)
-        });
+        let usage = usage.strip_prefix(path).unwrap_or(usage);
         page.push_str(&format!("\n## `{path}{usage}`\n\n{about}.\n"));
         let own: Vec<_> = command
             .get_arguments()

@@ -140,7 +140,7 @@ fn screen(ready: &Ready, sinks: &[String]) -> String {
         "calltap {version}  ·  store {} ({} calls, {mib} MiB)
 
   Proxy      http://{listen}/v1      → {} ({})
-  API        http://{admin}/api/v1/calls
+  Dashboard  http://{admin}/
   Sinks      {sinks}
 
   export OPENAI_BASE_URL=http://{listen}/v1      # then run your app

@@ -1,18 +1,28 @@
-//! `calltap store`: facts about the store, and whether it is sound.
+//! `calltap store`: facts about the store, whether it is sound, and a copy of it.
 
 use super::{
     Common, out,
     out::{Exit, Stop},
 };
-use std::io::{self, IsTerminal, Write};
+use crate::store::Reader;
+use std::{
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+};
 
 /// What to do with the store.
-#[derive(Clone, Copy, Debug, clap::Subcommand)]
+#[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Size, counts, what was lost
     Info,
     /// Check the file and every body in it
     Verify,
+    /// Copy the store as it is now, also beside a running server
+    Backup {
+        /// File to write; it must not exist
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 /// Runs one of them, beside a server or without.
@@ -74,5 +84,20 @@ pub fn run(common: &Common, command: Command) -> Result<Exit, Stop> {
             }
             Ok(if sound { Exit::Ok } else { Exit::Failed })
         }
+        Command::Backup { file } => backup(&reader, &file),
     }
+}
+
+fn backup(reader: &Reader, file: &Path) -> Result<Exit, Stop> {
+    let terminal = io::stderr().is_terminal();
+    reader.backup(file, &mut |done, total| {
+        if terminal {
+            write!(io::stderr(), "\r{done} of {total} pages").ok();
+        }
+    })?;
+    if terminal {
+        out::say("");
+    }
+    out::line(&file.display().to_string())?;
+    Ok(Exit::Ok)
 }

@@ -64,11 +64,14 @@ struct Inner {
     reader: Reader,
     metrics: Arc<Metrics>,
     data_dir: PathBuf,
-    sinks: RwLock<BTreeMap<String, Running>>,
+    sinks: RwLock<Sinks>,
     /// One reload at a time.
     reloading: Mutex<()>,
     stop: CancellationToken,
 }
+
+/// By id. One that is being replaced can still be seen.
+type Sinks = BTreeMap<String, Arc<Running>>;
 
 /// A configured sink; without a lane where it is not enabled.
 struct Running {
@@ -80,7 +83,7 @@ struct Running {
 struct LaneHandle {
     commands: mpsc::Sender<Command>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Delivery {
@@ -115,7 +118,7 @@ impl Delivery {
         if self.inner.stop.is_cancelled() {
             return;
         }
-        let mut old = std::mem::take(&mut *self.inner.sinks.write().await);
+        let mut old = self.inner.sinks.read().await.clone();
         let mut next = BTreeMap::new();
         for plan in plans {
             let plan = Arc::new(in_dir(plan, &self.inner.data_dir));
@@ -131,7 +134,7 @@ impl Delivery {
                     if let Some(changed) = changed {
                         changed.stop().await;
                     }
-                    next.insert(plan.id.clone(), self.start(plan));
+                    next.insert(plan.id.clone(), Arc::new(self.start(plan)));
                 }
             }
         }
@@ -143,7 +146,7 @@ impl Delivery {
     }
 
     /// Nothing is kept for sinks that are not delivered to.
-    async fn release(&self, sinks: &BTreeMap<String, Running>) {
+    async fn release(&self, sinks: &Sinks) {
         let reader = self.inner.reader.clone();
         let Ok(Ok(rows)) = tokio::task::spawn_blocking(move || reader.lanes()).await else {
             return;
@@ -181,7 +184,7 @@ impl Delivery {
                 Err(error) => tracing::error!(sink = name, %error, "the lane cannot start"),
             }
         });
-        running.lane = Some(LaneHandle { commands, stop, task });
+        running.lane = Some(LaneHandle { commands, stop, task: Mutex::new(Some(task)) });
         running
     }
 
@@ -298,16 +301,17 @@ impl Delivery {
 }
 
 impl Running {
-    async fn stop(self) {
-        let Some(lane) = self.lane else { return };
+    async fn stop(&self) {
+        let Some(lane) = &self.lane else { return };
         lane.stop.cancel();
-        if lane.task.await.is_err() {
+        let Some(task) = lane.task.lock().await.take() else { return };
+        if task.await.is_err() {
             tracing::error!(sink = self.plan.name, "the lane panicked");
         }
     }
 }
 
-fn find<'a>(sinks: &'a BTreeMap<String, Running>, name: &str) -> Option<&'a Running> {
+fn find<'a>(sinks: &'a Sinks, name: &str) -> Option<&'a Arc<Running>> {
     sinks.values().find(|sink| sink.plan.name == name).or_else(|| sinks.get(name))
 }
 

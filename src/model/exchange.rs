@@ -41,8 +41,8 @@ pub struct Head {
     pub trace: Trace,
     /// Allow-listed request headers.
     pub request_headers: Vec<(String, String)>,
-    /// Request body as the client sent it, where it was read before the call went upstream.
-    pub request: Option<Bytes>,
+    /// Bytes of the request body, where it was read before the call went upstream.
+    pub request_bytes: u64,
     /// Where the `calltap` member stood in the request body, comma included.
     pub member: Option<Range<usize>>,
     /// Whether stream usage was asked for on the client's behalf.

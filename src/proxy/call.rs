@@ -12,6 +12,7 @@ use super::{
 };
 use crate::model::{End, Head, Timestamp, Trace};
 use axum::body::Body;
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response};
 
 /// Why a call got no answer from upstream.
@@ -38,6 +39,8 @@ pub(super) struct Call {
     /// Other vendors' headers, read once everything stronger has spoken.
     pub(super) aliases: Vec<(HeaderName, HeaderValue)>,
     pub(super) capture: Capture,
+    /// Request body as the client sent it, where it was read before the call went upstream.
+    pub(super) request: Option<Bytes>,
     /// Value of the `calltap` member in the request body.
     pub(super) member: Option<std::ops::Range<usize>>,
     /// Time that calltap waited for the client, in microseconds; no part of its own overhead.
@@ -58,7 +61,7 @@ impl Call {
     pub(super) fn dispatch(&mut self) {
         let mut head = std::mem::take(&mut self.head);
         if let Some(member) = self.member.take()
-            && let Some(value) = head.request.as_ref().and_then(|body| body.get(member))
+            && let Some(value) = self.request.as_ref().and_then(|body| body.get(member))
         {
             self.labels.read_member(value);
         }
@@ -73,7 +76,7 @@ impl Call {
         head.tags = std::mem::take(&mut self.labels.tags);
         head.sinks = self.labels.sinks.take();
         head.keep_content &= self.labels.log != Some(Log::Metadata);
-        self.capture.dispatched(head);
+        self.capture.dispatched(head, self.request.take());
     }
 
     fn read_aliases(&mut self, head: &mut Head) {

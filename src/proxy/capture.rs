@@ -3,7 +3,7 @@
 use super::{
     Shared,
     spill::{SpillId, Spiller},
-    tape::{Tape, Taped},
+    tape::{Charge, Tape, Taped},
 };
 use crate::model::{Body, ChunkLog, End, Exchange, Head};
 use bytes::Bytes;
@@ -16,14 +16,8 @@ use std::{
 };
 use tokio::sync::{mpsc::OwnedPermit, oneshot};
 
-/// What the recorder is told.
-#[derive(Debug)]
-pub enum Event {
-    /// A request went upstream.
-    Started(Arc<Head>),
-    /// A call has ended.
-    Ended(Box<Captured>),
-}
+/// What a call takes in memory beside its bodies, about: heads, headers, tags, times.
+const CALL_BYTES: usize = 4 * 1024;
 
 /// Told the `seq` of a call's record once it is durable, or why it is not.
 pub type Waiter = oneshot::Sender<Result<i64, String>>;
@@ -44,7 +38,9 @@ pub struct Capture {
 
 #[derive(Debug)]
 struct Open {
-    permit: Option<OwnedPermit<Event>>,
+    permit: Option<OwnedPermit<Box<Captured>>>,
+    /// Its place in the memory of all calls.
+    charge: Charge,
     head: Arc<Head>,
     request: Tape,
     /// Takes the place of `request` while the body streams through.
@@ -64,12 +60,13 @@ impl Capture {
     pub fn begin(
         shared: &Arc<Shared>,
         started: Instant,
-        permit: Option<OwnedPermit<Event>>,
+        permit: Option<OwnedPermit<Box<Captured>>>,
     ) -> Self {
         shared.metrics.call_started();
         let cap = shared.body_cap.load(Ordering::Relaxed);
         let open = Open {
             permit,
+            charge: Charge::of(&shared.budget, CALL_BYTES),
             head: Arc::default(),
             request: Tape::new(&shared.budget, cap),
             upload: None,
@@ -90,13 +87,14 @@ impl Capture {
         self.shared.metrics.metadata_refused();
     }
 
-    /// What is known of the request; tells the recorder that the call runs.
-    pub fn dispatched(&mut self, head: Head) {
+    /// What is known of the request; from now on the call stands among those that run.
+    pub fn dispatched(&mut self, head: Head, request: Option<Bytes>) {
         let Some(open) = &mut self.open else { return };
         open.head = Arc::new(head);
         if open.permit.is_some() {
-            // The journal is a convenience: a full queue means the record itself is what matters.
-            self.shared.events.try_send(Event::Started(Arc::clone(&open.head))).ok();
+            // The journal can do without bodies where memory cannot do with them.
+            let request = request.filter(|_| !self.shared.budget.is_over());
+            self.shared.running.add(Arc::clone(&open.head), request.unwrap_or_default());
         }
     }
 
@@ -135,10 +133,10 @@ impl Capture {
         }
     }
 
-    /// A piece of the request body.
-    pub fn request(&mut self, bytes: &Bytes) {
+    /// The request body, whole or as far as it came; the bytes are shared.
+    pub fn request(&mut self, bytes: Bytes) {
         if let Some(open) = &mut self.open {
-            open.request.push(bytes, &self.shared.spiller);
+            open.request.share(bytes, &self.shared.spiller);
         }
     }
 
@@ -164,7 +162,7 @@ impl Capture {
     }
 
     /// A piece of the answer.
-    pub fn response(&mut self, bytes: &Bytes, now: Instant) {
+    pub fn response(&mut self, bytes: &[u8], now: Instant) {
         let Some(open) = &mut self.open else { return };
         open.chunks.push(bytes.len(), micros(now - self.started));
         open.response.push(bytes, &self.shared.spiller);
@@ -207,6 +205,7 @@ impl Capture {
         let Some(open) = self.open.take() else { return false };
         self.shared.metrics.call_ended();
         let Open { permit: Some(permit), .. } = *open else { return false };
+        self.shared.running.remove(open.head.id);
         let now = Instant::now();
         let after = open.last_byte.map_or(0, |last| micros(now - last));
         let exchange = Exchange {
@@ -232,6 +231,7 @@ impl Capture {
             response: open.response.finish(),
             done,
             permit: Some(permit),
+            _charge: Some(open.charge),
         });
         self.hand_over(captured);
         true
@@ -240,10 +240,16 @@ impl Capture {
     /// Straight to the recorder; past the memory budget by way of the disk; without room there,
     /// with nothing but sizes and hashes.
     fn hand_over(&self, captured: Box<Captured>) {
-        if !self.shared.budget.is_over() {
+        let budget = &self.shared.budget;
+        if !budget.is_over() {
             return captured.send();
         }
-        if let Err(mut captured) = self.shared.spiller.seal(captured) {
+        let refused = if budget.is_exhausted() {
+            Some(captured)
+        } else {
+            self.shared.spiller.seal(captured).err()
+        };
+        if let Some(mut captured) = refused {
             captured.drop_bodies();
             captured.send();
         }
@@ -279,7 +285,7 @@ pub enum UploadTrouble {
 
 impl Upload {
     /// A piece of the body.
-    pub fn push(&self, bytes: &Bytes, spiller: &Spiller) {
+    pub fn push(&self, bytes: &[u8], spiller: &Spiller) {
         if let Ok(mut tape) = self.tape.lock()
             && let Some(tape) = tape.as_mut()
         {
@@ -314,14 +320,16 @@ pub struct Captured {
     request: Taped,
     response: Taped,
     done: Option<Waiter>,
-    permit: Option<OwnedPermit<Event>>,
+    permit: Option<OwnedPermit<Box<Captured>>>,
+    /// Given back when the recorder has read the call.
+    _charge: Option<Charge>,
 }
 
 impl Captured {
     /// Sends the call to the recorder, in the place that was taken for it.
     pub fn send(mut self: Box<Self>) {
         if let Some(permit) = self.permit.take() {
-            permit.send(Event::Ended(self));
+            permit.send(self);
         }
     }
 

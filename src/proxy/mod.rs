@@ -14,16 +14,18 @@ mod keys;
 mod metadata;
 mod request;
 mod route;
+mod running;
 mod spill;
 mod tape;
 mod tunnel;
 mod upstream;
 
-pub use capture::{Capture, Captured, Durable, Event, Waiter};
+pub use capture::{Capture, Captured, Durable, Waiter};
 pub use error::{ProxyError, Retry};
 pub use keys::{Fingerprints, Keys};
 pub use metadata::Labels;
 pub use route::split_metadata;
+pub use running::{Live, Running};
 pub use spill::Spiller;
 pub use tape::Budget;
 pub use upstream::{Upstream, Upstreams, tls_config};
@@ -63,8 +65,10 @@ pub struct Shared {
     pub body_cap: AtomicU64,
     /// Takes bytes that memory has no room for.
     pub spiller: Spiller,
-    /// To the recorder.
-    pub events: mpsc::Sender<Event>,
+    /// Finished calls, to the recorder.
+    pub ended: mpsc::Sender<Box<Captured>>,
+    /// Running calls.
+    pub running: Arc<Running>,
     /// Calls that found no place in the recorder's queue since it last looked.
     pub unrecorded: Arc<AtomicU64>,
     /// Calls that end from now on were cut off by calltap.
@@ -138,7 +142,7 @@ impl std::fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// A proxy whose captures go to `shared.events`.
+    /// A proxy whose captures go to `shared.ended`.
     pub fn new(
         settings: Settings,
         shared: Arc<Shared>,
@@ -203,7 +207,16 @@ impl Proxy {
         // 2. A place in the recorder's queue.
         let strict = settings.durability == Durability::Strict;
         let (capture, full) = self.admit(started, &labels);
-        let mut call = Call { head, labels, aliases, capture, member: None, waited_us: 0, strict };
+        let mut call = Call {
+            head,
+            labels,
+            aliases,
+            capture,
+            request: None,
+            member: None,
+            waited_us: 0,
+            strict,
+        };
         let refusal = refusal.or_else(|| self.cannot_promise(strict, full));
 
         // 3. Doors, route, request, upstream, answer.
@@ -226,7 +239,9 @@ impl Proxy {
             self.shared.metrics.capture_dropped("asked_off");
             return (Capture::begin(&self.shared, started, None), false);
         }
-        let permit = self.shared.events.clone().try_reserve_owned().ok();
+        // Memory is a place too: what waits already may have taken it all.
+        let room = !self.shared.budget.is_exhausted();
+        let permit = room.then(|| self.shared.ended.clone().try_reserve_owned().ok()).flatten();
         let full = permit.is_none();
         if full {
             self.shared.metrics.capture_dropped("recorder_full");

@@ -50,11 +50,12 @@ impl Proxy {
         let waiting = Instant::now();
         let whole = collect(body, settings.max_body, call).await?;
         call.waited_us += micros(waiting.elapsed());
-        call.capture.request(&whole);
+        call.capture.request(whole.clone());
         let ask_usage = route.upstream.stream_usage == StreamUsage::Inject
             && call.head.endpoint.has_stream_usage();
         let edited = splice::edit_request(&whole, ask_usage);
-        call.head.request = Some(whole);
+        call.head.request_bytes = u64::try_from(whole.len()).unwrap_or(u64::MAX);
+        call.request = Some(whole);
         call.head.usage_injected = edited.usage_injected;
         if let Some(member) = edited.member {
             call.head.member = Some(member.cut);
@@ -89,7 +90,7 @@ async fn collect(mut body: Incoming, max: u64, call: &mut Call) -> Result<Bytes,
             }
             Ok(None) => break,
             Ok(Some(Err(error))) => {
-                keep_partial(call, first, &rest);
+                keep_partial(call, first.as_deref().unwrap_or(&rest));
                 return Err(broken(&error));
             }
             Ok(Some(Ok(frame))) => frame,
@@ -97,7 +98,7 @@ async fn collect(mut body: Incoming, max: u64, call: &mut Call) -> Result<Bytes,
         let Ok(data) = frame.into_data() else { continue };
         let held = first.as_ref().map_or(0, Bytes::len) + rest.len();
         if u64::try_from(held + data.len()).is_ok_and(|len| len > max) {
-            keep_partial(call, first, &rest);
+            keep_partial(call, first.as_deref().unwrap_or(&rest));
             return Err(too_large().into());
         }
         match &first {
@@ -114,12 +115,17 @@ async fn collect(mut body: Incoming, max: u64, call: &mut Call) -> Result<Bytes,
             }
         }
     }
-    Ok(first.unwrap_or_else(|| rest.freeze()))
+    Ok(first.map_or_else(|| rest.freeze(), |first| owned(&first)))
+}
+
+/// Bytes of their own: a piece as it came keeps the whole read buffer of its connection in memory.
+fn owned(piece: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(piece)
 }
 
 /// What came of a body that will not be whole is still recorded.
-fn keep_partial(call: &mut Call, first: Option<Bytes>, rest: &BytesMut) {
-    call.capture.request(&first.unwrap_or_else(|| Bytes::copy_from_slice(rest)));
+fn keep_partial(call: &mut Call, came: &[u8]) {
+    call.capture.request(Bytes::copy_from_slice(came));
 }
 
 fn broken(error: &hyper::Error) -> Failure {

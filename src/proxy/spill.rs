@@ -18,6 +18,9 @@ use std::{
 /// Jobs waiting for the disk; a job holds at most a segment, or the two bodies of an ended call.
 const JOBS_MAX: usize = 512;
 
+/// Most bytes that wait on disk; beyond them bodies are cut short.
+const DISK_BYTES_MAX: u64 = 1 << 30;
+
 /// A spill file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SpillId(u64);
@@ -36,6 +39,8 @@ pub struct Spiller {
     jobs: SyncSender<Job>,
     dir: Arc<PathBuf>,
     next: Arc<AtomicU64>,
+    /// Bytes in all files.
+    on_disk: Arc<AtomicU64>,
 }
 
 impl Spiller {
@@ -50,11 +55,17 @@ impl Spiller {
         }
         fs::create_dir_all(&dir)?;
         let (jobs, inbox) = sync_channel(JOBS_MAX);
-        let spiller = Self { jobs, dir: Arc::new(dir.clone()), next: Arc::new(AtomicU64::new(1)) };
-        let next = Arc::clone(&spiller.next);
+        let spiller = Self {
+            jobs,
+            dir: Arc::new(dir.clone()),
+            next: Arc::new(AtomicU64::new(1)),
+            on_disk: Arc::default(),
+        };
+        let (next, on_disk) = (Arc::clone(&spiller.next), Arc::clone(&spiller.on_disk));
+        let mut files = Files { dir, open: HashMap::new(), on_disk };
         let thread = std::thread::Builder::new()
             .name("spill".into())
-            .spawn(move || run(&inbox, &dir, &next))?;
+            .spawn(move || run(&inbox, &mut files, &next))?;
         Ok((spiller, thread))
     }
 
@@ -63,16 +74,23 @@ impl Spiller {
         SpillId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Appends to a file; false when there is no room in the queue.
+    /// Appends to a file; false when there is no room in the queue or on the disk.
     pub fn write(&self, id: SpillId, bytes: Bytes) -> bool {
-        self.jobs.try_send(Job::Write(id, bytes)).is_ok()
+        self.has_room() && self.jobs.try_send(Job::Write(id, bytes)).is_ok()
+    }
+
+    fn has_room(&self) -> bool {
+        self.on_disk.load(Ordering::Relaxed) < DISK_BYTES_MAX
     }
 
     /// Sends an ended call to the recorder once its bodies are on disk.
     ///
     /// # Errors
-    /// The call itself, when there is no room in the queue.
+    /// The call itself, when there is no room in the queue or on the disk.
     pub fn seal(&self, captured: Box<Captured>) -> Result<(), Box<Captured>> {
+        if !self.has_room() {
+            return Err(captured);
+        }
         self.jobs.try_send(Job::Seal(captured)).map_err(|error| {
             let (std::sync::mpsc::TrySendError::Full(job)
             | std::sync::mpsc::TrySendError::Disconnected(job)) = error;
@@ -93,6 +111,7 @@ impl Spiller {
         }
         let path = path(&self.dir, id);
         let bytes = fs::read(&path).unwrap_or_default();
+        self.on_disk.fetch_sub(u64::try_from(bytes.len()).unwrap_or(0), Ordering::Relaxed);
         fs::remove_file(&path).ok();
         bytes
     }
@@ -102,39 +121,54 @@ fn path(dir: &Path, id: SpillId) -> PathBuf {
     dir.join(id.0.to_string())
 }
 
-fn run(inbox: &Receiver<Job>, dir: &Path, next: &AtomicU64) {
-    let mut files: HashMap<SpillId, Option<File>> = HashMap::new();
+fn run(inbox: &Receiver<Job>, files: &mut Files, next: &AtomicU64) {
     for job in inbox {
         match job {
-            Job::Write(id, bytes) => append(&mut files, dir, id, &bytes),
+            Job::Write(id, bytes) => files.append(id, &bytes),
             Job::Seal(mut captured) => {
                 let next_id = || SpillId(next.fetch_add(1, Ordering::Relaxed));
-                captured.spill(next_id, |id, bytes| append(&mut files, dir, id, bytes));
+                captured.spill(next_id, |id, bytes| files.append(id, bytes));
                 captured.send();
-                close(&mut files);
+                files.close();
             }
             Job::Flush(done) => {
-                close(&mut files);
+                files.close();
                 done.send(()).ok();
             }
         }
     }
 }
 
-/// Closes what is open; files are few and short-lived. Failures are remembered.
-fn close(files: &mut HashMap<SpillId, Option<File>>) {
-    files.retain(|_, file| file.is_none());
+/// The files that are being written.
+struct Files {
+    dir: PathBuf,
+    open: HashMap<SpillId, Option<File>>,
+    on_disk: Arc<AtomicU64>,
 }
 
-/// Appends; after the first failure nothing more goes into that file, so that it stays a prefix.
-fn append(files: &mut HashMap<SpillId, Option<File>>, dir: &Path, id: SpillId, bytes: &[u8]) {
-    let file = files
-        .entry(id)
-        .or_insert_with(|| OpenOptions::new().create(true).append(true).open(path(dir, id)).ok());
-    if let Some(open) = file
-        && let Err(error) = open.write_all(bytes)
-    {
-        tracing::warn!(%error, "a captured body could not be spilled and is cut short");
-        *file = None;
+impl Files {
+    /// Closes what is open; files are few and short-lived. Failures are remembered.
+    fn close(&mut self) {
+        self.open.retain(|_, file| file.is_none());
+    }
+
+    /// Appends; after the first failure nothing more goes into that file, so that it stays a prefix.
+    fn append(&mut self, id: SpillId, bytes: &[u8]) {
+        let path = path(&self.dir, id);
+        let file = self
+            .open
+            .entry(id)
+            .or_insert_with(|| OpenOptions::new().create(true).append(true).open(path).ok());
+        let Some(open) = file else { return };
+        match open.write_all(bytes) {
+            Ok(()) => {
+                let len = u64::try_from(bytes.len()).unwrap_or(0);
+                self.on_disk.fetch_add(len, Ordering::Relaxed);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a captured body could not be spilled and is cut short");
+                *file = None;
+            }
+        }
     }
 }

@@ -14,6 +14,9 @@ pub const SEGMENT_BYTES: usize = 64 * 1024;
 /// First allocation of a tape that has to copy.
 const FIRST_BYTES: usize = 4 * 1024;
 
+/// Bytes that calls may take beyond the budget, their bodies spilled or dropped.
+const CALLS_OVER: u64 = 32 << 20;
+
 /// Bytes that captures of all calls together may hold in memory.
 #[derive(Debug)]
 pub struct Budget {
@@ -37,9 +40,14 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether more is held than allowed.
+    /// Whether more is held than allowed: bodies are to be spilled.
     pub fn is_over(&self) -> bool {
         self.used() > self.max.load(Ordering::Relaxed)
+    }
+
+    /// Whether calls without their bodies have taken all that there is: no more are recorded.
+    pub fn is_exhausted(&self) -> bool {
+        self.used() > self.max.load(Ordering::Relaxed).saturating_add(CALLS_OVER)
     }
 }
 
@@ -54,6 +62,13 @@ impl Charge {
     /// No bytes yet.
     pub fn new(budget: &Arc<Budget>) -> Self {
         Self { budget: Arc::clone(budget), bytes: 0 }
+    }
+
+    /// So many bytes.
+    pub fn of(budget: &Arc<Budget>, bytes: usize) -> Self {
+        let mut charge = Self::new(budget);
+        charge.add(bytes);
+        charge
     }
 
     /// Charges `more` bytes.
@@ -87,7 +102,7 @@ pub struct Tape {
     total: u64,
     /// Bytes kept so far, spilled ones included.
     kept: u64,
-    /// A body that came in one piece is shared, not copied.
+    /// A body that came in one piece.
     only: Option<Bytes>,
     closed: Vec<Bytes>,
     tail: BytesMut,
@@ -129,23 +144,33 @@ impl Tape {
         }
     }
 
-    /// Notes a piece of the body.
-    pub fn push(&mut self, bytes: &Bytes, spiller: &Spiller) {
+    /// Notes a piece of the body. It is copied: as it came it would keep the whole read buffer of its
+    /// connection in memory.
+    pub fn push(&mut self, bytes: &[u8], spiller: &Spiller) {
         if bytes.is_empty() {
             return;
         }
-        let first = self.total == 0;
-        self.total += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if first && u64::try_from(bytes.len()).is_ok_and(|len| len <= self.cap) {
-            self.charge.add(bytes.len());
-            self.only = Some(bytes.clone());
-            return;
+        if self.total == 0 && bytes.len() <= SEGMENT_BYTES {
+            return self.share(Bytes::copy_from_slice(bytes), spiller);
         }
         if let Some(only) = self.only.take() {
             self.charge.give_back(only.len());
             self.append(&only, spiller);
         }
+        self.total += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.append(bytes, spiller);
+    }
+
+    /// Notes a body that came in one piece, with memory of its own. It is shared while there is room.
+    pub fn share(&mut self, bytes: Bytes, spiller: &Spiller) {
+        self.total += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.charge.add(bytes.len());
+        if self.total <= self.cap && !self.charge.budget.is_over() {
+            self.only = Some(bytes);
+            return;
+        }
+        self.charge.give_back(bytes.len());
+        self.append(&bytes, spiller);
     }
 
     fn append(&mut self, mut bytes: &[u8], spiller: &Spiller) {
@@ -269,7 +294,7 @@ mod tests {
         let (spiller, thread) = Spiller::start(dir.path()).unwrap();
         let mut tape = Tape::new(&budget, cap);
         for (at, len) in pieces.iter().enumerate() {
-            tape.push(&Bytes::from(vec![u8::try_from(at % 251).unwrap(); *len]), &spiller);
+            tape.push(&vec![u8::try_from(at % 251).unwrap(); *len], &spiller);
         }
         let taped = tape.finish();
         let read = taped.spilled.map(|id| spiller.read_back(id));

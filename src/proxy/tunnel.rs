@@ -107,10 +107,9 @@ async fn join(
     let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
     let (mut from_upstream, mut to_upstream) = tokio::io::split(TokioIo::new(upstream));
     let up = copy(&mut from_client, &mut to_upstream, |piece| {
-        upload.push(&piece.freeze(), &shared.spiller);
+        upload.push(&piece, &shared.spiller);
     });
     let down = copy(&mut from_upstream, &mut to_client, |piece| {
-        let piece = piece.freeze();
         capture.response(&piece, Instant::now());
         capture.delivered(piece.len());
     });

@@ -23,6 +23,8 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const POOL: usize = 8;
 /// Most rows of a page.
 const MAX_LIMIT: u32 = 1000;
+/// Length of an id.
+const ID_LEN: usize = 36;
 /// Shortest prefix of an id.
 const MIN_PREFIX: usize = 8;
 /// Bodies that `verify` reads in one go, so that no snapshot lives long.
@@ -165,7 +167,7 @@ impl Reader {
     pub fn get(&self, id: &str) -> Result<Option<Stored>, StoreError> {
         let id = id.to_ascii_lowercase();
         let plain = id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-        if !plain || id.len() < MIN_PREFIX || id.len() > 36 {
+        if !plain || id.len() < MIN_PREFIX || id.len() > ID_LEN {
             return Ok(None);
         }
         self.pool.read(|conn| {
@@ -174,6 +176,11 @@ impl Reader {
                 .query_map([&id, &format!("{id}g")], |row| row.get(0))?
                 .collect::<rusqlite::Result<Vec<i64>>>()?;
             match seqs.as_slice() {
+                // A bit that flipped in the index of ids, where no check at the start sees it, hides no call.
+                [] if id.len() == ID_LEN => match scan(conn, &id) {
+                    Some(seq) => Ok(load(conn, seq)?),
+                    None => Ok(None),
+                },
                 [] => Ok(None),
                 [seq] => Ok(load(conn, *seq)?),
                 _ => Err(StoreError::Invalid(format!(
@@ -274,6 +281,13 @@ impl Reader {
             progress(done, total.max(done));
         }
     }
+}
+
+/// The call with this id, looked for row by row as long as the deadline allows.
+fn scan(conn: &Connection, id: &str) -> Option<i64> {
+    let mut statement =
+        conn.prepare_cached("SELECT seq FROM calls NOT INDEXED WHERE id = ?1").ok()?;
+    statement.query_row([id], |row| row.get(0)).ok()
 }
 
 /// Marks a stored part that its checksum shows to be damaged.

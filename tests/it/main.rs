@@ -16,6 +16,7 @@ mod assistants;
 mod cli;
 mod delivery;
 mod disk;
+mod docs;
 mod durability;
 mod faults;
 mod fidelity;

@@ -1,7 +1,7 @@
 //! Many slow streams at once.
 
-use crate::harness::{Calltap, Connection, Upstream, chat, chat_body, count};
-use std::time::Duration;
+use crate::harness::{Calltap, Connection, Random, Upstream, chat, chat_body, count};
+use std::time::{Duration, Instant};
 
 /// A thousand streams at once: every body whole, memory bounded.
 #[test]
@@ -44,6 +44,74 @@ fn a_thousand_slow_streams() {
     );
     assert!(peak < 400 * 1024, "{peak} KiB");
     calltap.wait_calls("outcome:completed", streams);
+}
+
+/// A burst while the store cannot be written: memory stays within what is allowed, and in the end every
+/// call is stored or counted as dropped.
+#[test]
+fn a_stalled_store_costs_no_memory_beyond_its_bounds() {
+    // Text that does not pack, so that what waits is as large as it looks.
+    let mut random = Random(7);
+    let noise: String =
+        (0..20_000).map(|_| char::from(b'!' + u8::try_from(random.below(90)).unwrap())).collect();
+    let noise = noise.replace(['"', '\\'], "x");
+    let answer = format!(r#"{{"id":"c1","choices":[],"pad":"{noise}"}}"#);
+    let upstream = Upstream::start(move |_| crate::harness::json_answer(200, &answer));
+    let calltap = Calltap::with(
+        &upstream,
+        "",
+        "[capture]\nmax_memory = \"8MiB\"\nredact = []\n[log]\nlevel = \"error\"\n",
+    );
+    let idle = calltap.memory_kib();
+    let database = rusqlite::Connection::open(calltap.data_dir().join("calltap.db")).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (clients, each) = (8, count("CALLTAP_TEST_BURST", 6000) / 8);
+    let body = format!(r#"{{"model":"gpt-4o-mini","messages":[],"pad":"{noise}"}}"#);
+    let threads: Vec<_> = (0..clients)
+        .map(|_| {
+            let (address, body) = (calltap.address, body.clone());
+            std::thread::spawn(move || {
+                let request = format!(
+                    "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                let mut connection = Connection::open(address);
+                for _ in 0..each {
+                    connection.send(request.as_bytes());
+                    assert_eq!(connection.answer("POST").unwrap().status, 200);
+                }
+            })
+        })
+        .collect();
+    let mut peak = 0;
+    while threads.iter().any(|thread| !thread.is_finished()) {
+        peak = peak.max(calltap.memory_kib());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    peak = peak.max(calltap.memory_kib());
+    assert!(calltap.calls("").is_empty(), "the store stood still");
+    database.execute_batch("ROLLBACK").unwrap();
+    // What waits for a commit (64 MiB), `max_memory` and 32 MiB beyond it, 32 MiB on the way to the
+    // disk. The burst is nearly twice that.
+    let bound = 64 + 8 + 32 + 32;
+    let accepted = clients * each;
+    let until = Instant::now() + Duration::from_mins(1);
+    let (mut stored, mut dropped);
+    loop {
+        (stored, dropped) = calltap.counts();
+        if stored + dropped >= accepted || Instant::now() > until {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    println!(
+        "{accepted} calls: {stored} stored, {dropped} dropped; {idle} KiB idle, {peak} KiB at the peak, {bound} MiB allowed above idle"
+    );
+    assert_eq!(stored + dropped, accepted);
+    assert!(peak - idle < bound * 1024, "{peak} KiB, {idle} KiB idle");
 }
 
 /// Bodies beyond the memory budget wait on disk and come back whole.

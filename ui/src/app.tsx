@@ -72,7 +72,7 @@ export function App() {
       go("/");
       setTimeout(() => document.getElementById("q")?.focus());
     },
-  });
+  }, true);
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {

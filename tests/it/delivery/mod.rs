@@ -28,6 +28,7 @@ pub const HANGS: usize = 2;
 pub const POISONED: usize = 3;
 pub const SLOW: usize = 4;
 pub const REFUSES: usize = 5;
+const CUTS: usize = 6;
 
 /// A webhook receiver: what it took of each record, byte for byte.
 pub struct Hook {
@@ -71,8 +72,9 @@ impl Hook {
         self.server = Some(server);
     }
 
-    /// Nobody listens any more; new connections are refused.
+    /// Nobody listens any more: open connections are cut, new ones refused.
     pub fn down(&mut self) {
+        self.set(CUTS);
         self.server = None;
     }
 
@@ -125,6 +127,7 @@ fn answer(
     match mode {
         UNAVAILABLE => return json_answer(503, "{}"),
         HANGS => return vec![Step::Stall],
+        CUTS => return vec![Step::Rst],
         POISONED if records.iter().any(is_poison) => {
             return json_answer(422, "{\"detail\":\"poison\"}");
         }

@@ -137,7 +137,12 @@ impl Calltap {
         loop {
             let query = query.replace(' ', "+");
             let path = format!("/api/v1/calls?limit=1000&q={query}{after}");
-            let answer = super::fetch(self.address, &path).expect("the API answers");
+            let mut answer = super::fetch(self.address, &path).expect("the API answers");
+            let until = Instant::now() + PATIENCE;
+            while answer.status == 503 && Instant::now() < until {
+                // A read has its deadline; a busy machine may need another try.
+                answer = super::fetch(self.address, &path).expect("the API answers");
+            }
             assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
             let page: Value = serde_json::from_slice(&answer.body).unwrap();
             items.extend(page["items"].as_array().unwrap().iter().cloned());
@@ -176,6 +181,16 @@ impl Calltap {
     pub fn record(&self, id: &str) -> Value {
         let answer = super::fetch(self.address, &format!("/api/v1/calls/{id}")).unwrap();
         serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// Calls that are stored, and calls that are counted as dropped.
+    pub fn counts(&self) -> (usize, usize) {
+        let output = self.command().args(["store", "info", "--json"]).output().unwrap();
+        let info: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let dropped = info["dropped"].as_array().unwrap().iter();
+        let dropped = dropped.map(|pair| pair[1].as_u64().unwrap()).sum::<u64>();
+        let size = |count: u64| usize::try_from(count).unwrap();
+        (size(info["calls"].as_u64().unwrap()), size(dropped))
     }
 
     /// Open descriptors.

@@ -32,12 +32,16 @@ addEventListener("keydown", (event) => {
   }
 });
 
-/** Keys of a component while it is there. A handler that returns false passes the key on. */
-export function useKeys(keys: Keys): void {
+/**
+ * Keys of a component while it is there. A handler that returns false passes the key on. The frame's keys
+ * are the last to be asked, whichever component was there first.
+ */
+export function useKeys(keys: Keys, isFrame = false): void {
   const layer = useRef(keys);
   layer.current = keys;
   useEffect(() => {
-    layers.push(layer);
+    if (isFrame) layers.unshift(layer);
+    else layers.push(layer);
     return () => {
       layers.splice(layers.indexOf(layer), 1);
     };

@@ -158,6 +158,25 @@ test("addresses hold the state", async () => {
   await context.close();
 });
 
+test("sessions, prompts, metrics and settings tell of the stored calls", async () => {
+  const { page, seen, context } = await open("/sessions");
+  await page.getByRole("link", { name: "Ticket 1000" }).click();
+  await page.getByText("2 earlier messages sent again").waitFor();
+  await page.getByText("find_order").first().waitFor();
+  await page.goto(`${tap.pages}/prompts`);
+  await page.getByRole("link", { name: "classify" }).click();
+  await page.getByText("What differs").waitFor();
+  await page.locator("canvas").first().waitFor();
+  await page.goto(`${tap.pages}/stats?by=customer&range=1h`);
+  await page.getByRole("region", { name: "Totals by customer" }).getByText("globex").waitFor();
+  await page.locator("canvas").first().waitFor();
+  await page.goto(`${tap.pages}/settings`);
+  await page.getByText("server.listen").waitFor();
+  await page.getByRole("region", { name: "Models without a price" }).getByText("house-model-7b").waitFor();
+  assertClean(seen);
+  await context.close();
+});
+
 test("a stored call leaves as code, without a key", async () => {
   const { page, context } = await watchedPage(browser, { permissions: ["clipboard-read", "clipboard-write"] });
   await page.goto(`${tap.pages}/calls/${ids.structured}`);

@@ -8,14 +8,20 @@ const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Answers by what the last message says: `stall`, `tool`, `reason`, `image`, `json`, `fail 429`, `long`, `hang`. */
 export async function startProvider() {
+  let strict = true;
   const server = createServer((request, response) => {
     const pieces = [];
     request.on("data", (piece) => pieces.push(piece));
-    request.on("end", () => void answer(request, Buffer.concat(pieces).toString(), response).catch(() => response.destroy()));
+    request.on("end", () => {
+      // As a sink it refuses what says `poison`, until it is told to forgive.
+      const text = Buffer.concat(pieces).toString();
+      if (request.url === "/hook") return void response.writeHead(strict && text.includes("poison") ? 400 : 200).end();
+      void answer(request, text, response).catch(() => response.destroy());
+    });
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  return { url: `http://127.0.0.1:${server.address().port}/v1`, close: () => (server.closeAllConnections(), server.close()) };
+  return { url: `http://127.0.0.1:${server.address().port}/v1`, forgive: () => (strict = false), close: () => (server.closeAllConnections(), server.close()) };
 }
 
 async function answer(request, text, response) {
