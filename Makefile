@@ -1,15 +1,17 @@
 # make run    builds the dashboard (where Node is) and calltap, and starts it
 # make ui     builds the dashboard into ui/dist, which the next build of calltap embeds
 # make test   installs what the tests need in the tree, runs all of them
+# make clients-matrix  the tests with client libraries, and docs/clients-matrix.md from what they saw
 # make check  formatting, lints and documentation, with warnings as errors
 # make bench  the rig of ../shared/bench, beside the bare floor and nginx where they are
 
 CLIENTS := tests/clients
 VENV := $(CLIENTS)/.venv
+RESULTS := $(CURDIR)/$(CLIENTS)/.matrix
 UI := ui
 RIG := ../shared/bench
 
-.PHONY: run test check bench clean rust-test client-test ui ui-test
+.PHONY: run test check bench clean rust-test client-test clients-matrix ui ui-test
 
 run:
 	@if command -v npm >/dev/null 2>&1; then $(MAKE) --no-print-directory ui; else echo "Node is not installed: building without the dashboard"; fi
@@ -23,14 +25,20 @@ test: ui rust-test client-test ui-test
 rust-test:
 	@if cargo nextest --version >/dev/null 2>&1; then cargo nextest run; else cargo test; fi
 
-client-test: $(VENV)/.installed $(CLIENTS)/node_modules/.installed
-	cargo build
-	$(VENV)/bin/python -m pytest -q $(CLIENTS)
-	cd $(CLIENTS) && node --test
+client-test: $(VENV)/.installed $(VENV)-libraries/.installed $(CLIENTS)/node_modules/.installed
+	@if [ -z "$$CALLTAP_BIN" ]; then cargo build; fi
+	CALLTAP_MATRIX=$(RESULTS).official.json $(VENV)/bin/python -m pytest -q $(CLIENTS)
+	CALLTAP_MATRIX=$(RESULTS).py.json $(VENV)-libraries/bin/python -m pytest -q $(CLIENTS)/test_clients.py
+	cd $(CLIENTS) && CALLTAP_MATRIX=$(RESULTS).js.json node --test
+
+clients-matrix: client-test
+	python3 $(CLIENTS)/matrix.py docs/clients-matrix.md $(RESULTS).*.json
 
 $(VENV)/.installed: $(CLIENTS)/requirements.txt
-	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $(CLIENTS)/requirements.txt
+$(VENV)-libraries/.installed: $(CLIENTS)/libraries.txt
+$(VENV)/.installed $(VENV)-libraries/.installed:
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 $(CLIENTS)/node_modules/.installed: $(CLIENTS)/package-lock.json
@@ -70,4 +78,4 @@ bench:
 
 clean:
 	cargo clean
-	rm -rf $(VENV) $(CLIENTS)/node_modules $(UI)/node_modules $(UI)/dist $(UI)/.unit
+	rm -rf $(VENV) $(VENV)-libraries $(CLIENTS)/node_modules $(UI)/node_modules $(UI)/dist $(UI)/.unit

@@ -17,7 +17,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use axum::body::Body;
-use http::{Request, Response};
+use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use std::{
@@ -277,6 +277,12 @@ impl App {
     ) -> impl Fn(Request<Incoming>) -> Answer + Clone + Send + 'static {
         let (proxy, config) = (Arc::clone(&self.proxy), Arc::clone(&self.config));
         move |request: Request<Incoming>| match &router {
+            _ if request.method() == Method::CONNECT => {
+                let refusal = ProxyError::bad_request(
+                    "calltap is no forward proxy; make it the base URL of the client instead",
+                );
+                Box::pin(closing(proxy.forward(request, Some(refusal))))
+            }
             Some(router) if api::is_reserved(request.uri().path()) => {
                 Box::pin(call_router(router.clone(), request))
             }
@@ -395,6 +401,13 @@ fn api_only(router: axum::Router) -> impl Fn(Request<Incoming>) -> Answer + Clon
         let router = router.clone();
         Box::pin(call_router(router, request))
     }
+}
+
+/// What follows a refused CONNECT was meant for a tunnel: it is not read as another request.
+async fn closing(answer: impl Future<Output = Response<Body>>) -> Response<Body> {
+    let mut response = answer.await;
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 async fn call_router(router: axum::Router, request: Request<Incoming>) -> Response<Body> {

@@ -362,9 +362,9 @@ fn ends_visibly(exchange: &Exchange) -> bool {
     SAY_THE_END.contains(&endpoint) && !exchange.response.is_truncated()
 }
 
-/// A client that closes after the terminal event went away with the whole answer.
+/// A client that closes after the terminal event, or after a failure, went away with the whole answer.
 fn client_has_all(exchange: &Exchange, meaning: &Meaning, decoded: &Decoded) -> bool {
-    let Some(end) = meaning.terminal_end else { return false };
+    let Some(end) = meaning.failed_end.or(meaning.terminal_end) else { return false };
     if !decoded.ends.is_empty() {
         return exchange.delivered >= exchange.response.total;
     }

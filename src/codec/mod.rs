@@ -128,6 +128,8 @@ pub struct Meaning {
     /// Byte offset just past the first terminal event (`[DONE]`, …) in `response`; the client has
     /// everything once it has this much.
     pub terminal_end: Option<u64>,
+    /// Byte offset just past the first event that reports a failure: a client needs nothing after it.
+    pub failed_end: Option<u64>,
     /// Normalised usage, `source: provider`, when the provider sent one.
     pub usage: Option<Usage>,
     /// Tier that the provider says it served.

@@ -96,6 +96,9 @@ impl Reader<'_> {
         if self.meaning.error.is_none() {
             self.meaning.error = error;
         }
+        if failed {
+            self.meaning.failed_end.get_or_insert(event.end);
+        }
         let seen = self.assembly.add(Data { name, value, failed }, self.notes);
         self.note_output(seen, &event, index);
     }

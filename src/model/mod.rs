@@ -4,6 +4,7 @@
 
 pub mod endpoint;
 pub mod exchange;
+pub mod leb128;
 pub mod record;
 pub mod secret;
 pub mod tags;

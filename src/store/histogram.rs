@@ -1,6 +1,7 @@
 //! Durations and rates as counts in logarithmic buckets: small, good to ±2.2 %, and mergeable, so that
 //! percentiles over any range never touch the calls themselves.
 
+use crate::model::leb128::{put, take};
 use std::collections::BTreeMap;
 
 /// Buckets an octave: each is 4.4 % wide.
@@ -77,27 +78,6 @@ fn bucket(value: f64) -> u16 {
 fn middle(bucket: u16) -> f64 {
     let thousandths = ((f64::from(bucket) - 0.5).max(0.0) / PER_OCTAVE).exp2();
     thousandths.round() / 1000.0
-}
-
-fn put(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(0x80 | u8::try_from(number & 0x7f).unwrap_or(0x7f));
-        number >>= 7;
-    }
-    out.push(u8::try_from(number).unwrap_or(0x7f));
-}
-
-fn take(rest: &mut &[u8]) -> Option<u64> {
-    let mut number = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, tail) = rest.split_first()?;
-        *rest = tail;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

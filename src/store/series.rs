@@ -143,6 +143,8 @@ impl From<&Sum> for Totals {
     fn from(sum: &Sum) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "an average")]
         let average = (sum.calls > 0).then(|| sum.latency_total / sum.calls as f64);
+        // The middle of the last bucket may lie beyond the largest value in it.
+        let latency = |percent| sum.latency.percentile(percent).map(|ms| ms.min(sum.latency_max));
         Self {
             calls: sum.calls,
             errors: sum.errors,
@@ -154,9 +156,9 @@ impl From<&Sum> for Totals {
             unpriced: sum.unpriced,
             latency_avg_ms: average.map(|ms| (ms * 1000.0).round() / 1000.0),
             latency_max_ms: (sum.calls > 0).then_some(sum.latency_max),
-            latency_p50_ms: sum.latency.percentile(50),
-            latency_p95_ms: sum.latency.percentile(95),
-            latency_p99_ms: sum.latency.percentile(99),
+            latency_p50_ms: latency(50),
+            latency_p95_ms: latency(95),
+            latency_p99_ms: latency(99),
             ttft_p50_ms: sum.ttft.percentile(50),
             ttft_p95_ms: sum.ttft.percentile(95),
             tokens_per_second_p50: sum.speed.percentile(50),

@@ -48,7 +48,7 @@ pub fn counts(endpoint: &str) -> bool {
     matches!(endpoint, "chat.completions" | "completions" | "responses" | "embeddings")
 }
 
-/// Counts the tokens of a call. Slow: up to [`counter::EXACT_BYTES_MAX`] are looked at.
+/// Counts the tokens of a call. Slow: up to `EXACT_BYTES_MAX` bytes of it are looked at.
 pub fn estimate(question: &Question<'_>) -> Estimate {
     let family = family::of(question.model);
     let Some(mut counter) = Counter::new(family.encoding) else { return Estimate::default() };

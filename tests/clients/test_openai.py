@@ -5,57 +5,34 @@ import json
 import os
 import subprocess
 import sys
-import time
-import urllib.parse
-import urllib.request
-import uuid
 
 import openai
 import pytest
 
+from calls import Calls
 from provider import WORDS
-from start import Running
 
 TEXT = "".join(WORDS)
 SERVED = "gpt-4o-mini-2024-07-18"
 ASK = [{"role": "user", "content": "Do whales sing? 🐋"}]
 
 
-@pytest.fixture(scope="session")
-def calltap():
-    running = Running()
-    yield running
-    running.stop()
+class Call(Calls):
+    """Calls with the official library."""
 
-
-class Call:
-    """A session of its own, to find what was recorded under it."""
-
-    def __init__(self, calltap):
-        self.session = uuid.uuid4().hex
-        self.url = calltap.url
+    def __init__(self, url):
+        super().__init__(url)
         self.client = openai.OpenAI(
-            base_url=f"{calltap.url}/v1", api_key="sk-test-key", max_retries=0,
-            default_headers={"x-calltap-session": self.session, "x-calltap-prompt": "greet"})
-
-    def records(self, count=1):
-        deadline = time.monotonic() + 10
-        query = urllib.parse.urlencode({"q": f"session:{self.session}", "limit": 1000})
-        while True:
-            rows = json.load(urllib.request.urlopen(f"{self.url}/api/v1/calls?{query}"))["items"]
-            if len(rows) >= count:
-                assert len(rows) == count
-                return [json.load(urllib.request.urlopen(f"{self.url}/api/v1/calls/{row['id']}")) for row in rows]
-            assert time.monotonic() < deadline, rows
-            time.sleep(0.02)
-
-    def record(self):
-        return self.records()[0]
+            base_url=self.base, api_key="sk-test-key", max_retries=0, default_headers=self.headers)
 
 
 @pytest.fixture
 def call(calltap):
-    return Call(calltap)
+    return Call(calltap.url)
+
+
+def wish(what):
+    return [{"role": "user", "content": f"wish:{what}"}]
 
 
 def test_plain(call):
@@ -122,7 +99,7 @@ def test_tools(call, stream):
 
 
 def test_cancelled_stream(call):
-    with call.client.chat.completions.create(model="slow", messages=ASK, stream=True) as stream:
+    with call.client.chat.completions.create(model="gpt-4o-mini", messages=wish("slow"), stream=True) as stream:
         for at, _ in enumerate(stream):
             if at == 3:
                 break
@@ -138,7 +115,7 @@ def test_cancelled_stream(call):
 ])
 def test_errors_pass_unchanged(call, status, kind, code):
     with pytest.raises(kind) as caught:
-        call.client.chat.completions.create(model=f"error-{status}", messages=ASK)
+        call.client.chat.completions.create(model="gpt-4o-mini", messages=wish(f"error-{status}"))
     assert caught.value.code == code and caught.value.request_id == "req_1"
     record = call.record()
     assert record["outcome"] == "provider_error" and record["status"] == status
@@ -147,7 +124,7 @@ def test_errors_pass_unchanged(call, status, kind, code):
 
 def test_retries_are_each_recorded(call):
     with pytest.raises(openai.RateLimitError):
-        call.client.with_options(max_retries=2).chat.completions.create(model="error-429", messages=ASK)
+        call.client.with_options(max_retries=2).chat.completions.create(model="gpt-4o-mini", messages=wish("error-429"))
     assert sorted(record["client"]["retry"] for record in call.records(3)) == [0, 1, 2]
 
 

@@ -8,17 +8,8 @@ import urllib.request
 import openai
 import pytest
 
-from start import Running
-
 QUESTIONS = ["who sings there", "why", "and where to"]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def calltap():
-    running = Running()
-    yield running
-    running.stop()
 
 
 def records(url, thread, count):

@@ -208,28 +208,29 @@ fn draining_misses_no_answer_that_begins_as_the_client_leaves() {
 }
 
 #[test]
-fn closing_after_the_terminal_event_is_no_abort() {
-    let upstream = Upstream::start(|_| {
-        let mut steps = crate::harness::sse_answer(
-            &["data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\n".into(), "data: [DONE]\n\n".into()],
-            Duration::ZERO,
-        );
-        steps.pop();
-        steps.push(Step::Stall);
-        steps
-    });
-    let calltap = Calltap::start(&upstream);
-    let mut connection = Connection::open(calltap.address);
-    connection.send(&request(&chat_body(true)));
-    let mut seen = Vec::new();
-    while !seen.windows(6).any(|part| part == b"[DONE]") {
-        let piece = connection.read_some(1);
-        assert!(!piece.is_empty());
-        seen.extend(piece);
+fn closing_after_the_last_event_is_no_abort() {
+    let delta = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\n";
+    let error = "data: {\"error\":{\"message\":\"overloaded\",\"type\":\"server_error\"}}\n\n";
+    for (last, outcome) in [("data: [DONE]\n\n", "completed"), (error, "provider_error")] {
+        let upstream = Upstream::start(move |_| {
+            let events = [delta.to_owned(), last.to_owned()];
+            let mut steps = crate::harness::sse_answer(&events, Duration::ZERO);
+            steps.pop();
+            steps.push(Step::Stall);
+            steps
+        });
+        let calltap = Calltap::start(&upstream);
+        let mut connection = Connection::open(calltap.address);
+        connection.send(&request(&chat_body(true)));
+        let mut seen = Vec::new();
+        while !seen.windows(last.len()).any(|part| part == last.as_bytes()) {
+            let piece = connection.read_some(1);
+            assert!(!piece.is_empty());
+            seen.extend(piece);
+        }
+        drop(connection);
+        assert_eq!(calltap.only_record()["outcome"], outcome);
     }
-    connection.read_some(4);
-    drop(connection);
-    assert_eq!(calltap.only_record()["outcome"], "completed");
 }
 
 #[test]

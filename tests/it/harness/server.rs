@@ -193,9 +193,16 @@ impl Calltap {
         (size(info["calls"].as_u64().unwrap()), size(dropped))
     }
 
-    /// Open descriptors.
+    /// Open descriptors, less those of the store: its few readers are opened as reads overlap, and kept.
     pub fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+        let is_store = |link: &std::fs::DirEntry| {
+            std::fs::read_link(link.path()).is_ok_and(|file| {
+                file.file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with("calltap.db"))
+            })
+        };
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        open.flatten().filter(|link| !is_store(link)).count()
     }
 
     /// Tasks of its runtime, the one that answers this included.

@@ -1,0 +1,28 @@
+"""Instructor."""
+
+import instructor
+
+from adapters import openai_sync
+from adapters.openai_sync import City, ask
+
+PACKAGE = "instructor"
+SDK = openai_sync.SDK
+AGENT = openai_sync.AGENT
+
+
+def connect(base, headers, retries):
+    return instructor.from_openai(openai_sync.connect(base, headers, retries))
+
+
+async def plain(client, prompt):
+    return client.chat.completions.create(**ask(prompt), response_model=None).choices[0].message.content
+
+
+async def stream(client, prompt):
+    with client.chat.completions.create(**ask(prompt), response_model=None, stream=True) as chunks:
+        for chunk in chunks:
+            yield chunk.choices[0].delta.content or ""
+
+
+async def structured(client, prompt):
+    return client.chat.completions.create(**ask(prompt), response_model=City).model_dump()
