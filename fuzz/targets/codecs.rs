@@ -33,27 +33,35 @@ const PROVIDERS: &[&str] =
 const TYPES: &[Option<&str>] =
     &[None, Some("text/event-stream"), Some("application/json"), Some("audio/mpeg")];
 
+/// One of `list`, by a letter from `a` on.
+fn chosen<T: Copy>(list: &[T], letter: u8) -> T {
+    list[usize::from(letter.wrapping_sub(b'a')) % list.len()]
+}
+
 fuzz_target!(|input: &[u8]| {
-    let [path, provider, kind, bytes @ ..] = input else { return };
+    let [path, provider, kind, status, bytes @ ..] = input else { return };
     // The request stands before a byte that neither JSON nor UTF-8 has.
     let at = bytes.iter().position(|byte| *byte == 0xFE);
     let (request, response) = at.map_or((&b"{}"[..], bytes), |at| (&bytes[..at], &bytes[at + 1..]));
-    let path = PATHS[usize::from(*path) % PATHS.len()];
-    let endpoint = Endpoint::of_call("POST", path);
+    let path = chosen(PATHS, *path);
+    let method = if path.ends_with("/content") || path.ends_with("/r") { "GET" } else { "POST" };
+    let endpoint = Endpoint::of_call(method, path);
     let meaning = codec::read(&Reading {
         endpoint: &endpoint,
-        provider: PROVIDERS[usize::from(*provider) % PROVIDERS.len()],
-        method: "POST",
+        provider: chosen(PROVIDERS, *provider),
+        method,
         path,
         request,
-        status: [None, Some(200), Some(400)][usize::from(*kind >> 4) % 3],
-        content_type: TYPES[usize::from(*kind) % TYPES.len()],
+        status: chosen(&[None, Some(200), Some(400), Some(101)], *status),
+        content_type: chosen(TYPES, *kind),
         response,
     });
+    codec::socket_texts(response);
     for value in [&meaning.request, &meaning.response].into_iter().flatten() {
         let text = serde_json::to_string(value).expect("values can be written");
         let back: Value = serde_json::from_str(&text).expect("and read");
         assert_eq!(&back, value);
+        codec::answer_text(value);
     }
     let len = response.len() as u64;
     for offset in
