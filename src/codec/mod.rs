@@ -35,6 +35,8 @@ mod images;
 mod json;
 mod merge;
 #[cfg(test)]
+mod mutation_tests;
+#[cfg(test)]
 mod nasty_tests;
 mod notes;
 mod other;

@@ -216,7 +216,7 @@ pub(crate) fn seconds(value: &Value) -> Option<Number> {
         Value::String(text) if text.len() <= 32 => text.trim().parse().ok()?,
         _ => return None,
     };
-    number.as_f64().is_some_and(|seconds| (0.0..1e9).contains(&seconds)).then_some(number)
+    number.as_f64().is_some_and(|seconds| seconds >= 0.0 && seconds.is_finite()).then_some(number)
 }
 
 /// Largest count taken for real: what a signed 64-bit column holds.
