@@ -121,7 +121,7 @@ fn texts(value: &Value, at: &str, found: &mut Vec<(String, String)>) {
                 );
                 match member {
                     Value::String(text) if grows => {
-                        found.push((format!("{at}/{key}"), text.clone()))
+                        found.push((format!("{at}/{key}"), text.clone()));
                     }
                     member => texts(member, &format!("{at}/{key}"), found),
                 }
@@ -291,7 +291,9 @@ fn choices_may_interleave() {
             }),
         ];
         let (mut both, mut last) = (Vec::new(), Vec::new());
-        copies.iter_mut().for_each(|copy| copy.reverse());
+        for copy in &mut copies {
+            copy.reverse();
+        }
         while copies.iter().any(|copy| !copy.is_empty()) {
             if let Some(event) = copies[random.below(2)].pop() {
                 if event.1.trim() == "[DONE]" { last.push(event) } else { both.push(event) }
@@ -365,7 +367,7 @@ fn halves(value: &Value, random: &mut Random) -> Option<[Value; 2]> {
         (json!(text[..at]), json!(text[at..]))
     };
     let (mut first, mut second) = (value.clone(), value.clone());
-    if value["type"].as_str().is_some_and(|kind| kind.ends_with(".delta")) {
+    if value["type"].as_str().is_some_and(|kind| kind.rsplit('.').next() == Some("delta")) {
         let (head, tail) = cut(value["delta"].as_str()?);
         // Beside a text its log probabilities stand; they are not repeated.
         first.as_object_mut()?.shift_remove("logprobs");
