@@ -284,17 +284,39 @@ impl Lane {
             None => self.gate.free(self.flying.len(), now),
         };
         for _ in 0..free {
+            let room = self.has_room();
             let next = self
                 .ready
                 .iter()
                 .enumerate()
                 .filter(|(_, job)| self.obstacle.is_some() || job.due <= now)
-                .min_by_key(|(_, job)| (job.due, job.parcel.seqs.first().copied()))
+                .filter(|(_, job)| room || self.has_begun(job))
+                .min_by_key(|(_, job)| job.parcel.seqs.first().copied())
                 .map(|(at, _)| at);
             let Some(at) = next else { return };
             let mut job = self.ready.swap_remove(at);
             job.before = job.before.min(self.delivered);
+            match job.origin {
+                Origin::Live => self.live.begin(job.entry),
+                Origin::Fill => self.fill.iter_mut().for_each(|fill| fill.begin(job.entry)),
+                Origin::Alone(_) => {}
+            }
             self.send(job, now);
+        }
+    }
+
+    /// Whether one more entry may begin. What a kill would repeat is what was begun and is not yet
+    /// behind the cursor on disk: as many entries as may be in flight.
+    fn has_room(&self) -> bool {
+        let begun = self.live.begun() + self.fill.as_ref().map_or(0, Window::begun);
+        begun + self.unwritten < self.parts.plan.concurrency()
+    }
+
+    fn has_begun(&self, job: &Job) -> bool {
+        match job.origin {
+            Origin::Live => self.live.has_begun(job.entry),
+            Origin::Fill => self.fill.as_ref().is_some_and(|fill| fill.has_begun(job.entry)),
+            Origin::Alone(_) => true,
         }
     }
 
