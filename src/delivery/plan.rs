@@ -248,6 +248,23 @@ fn both(one: Query, other: Query) -> Query {
 }
 
 #[cfg(test)]
+impl Plan {
+    /// A plan that no configuration says.
+    pub fn by_hand(name: &str, options: Options, only: Query, destination: Destination) -> Self {
+        let source = (SinkTable::default(), None, None);
+        Self {
+            name: name.into(),
+            id: name.into(),
+            kind: "test",
+            options,
+            only,
+            destination,
+            source,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -291,23 +308,6 @@ mod tests {
             assert_eq!(faults.len(), 1);
             assert!(faults[0].message.contains("headers"), "{:?}", faults[0]);
             assert!(!faults[0].message.contains("secret"), "{:?}", faults[0]);
-        }
-    }
-}
-
-#[cfg(test)]
-impl Plan {
-    /// A plan that no configuration says.
-    pub fn by_hand(name: &str, options: Options, only: Query, destination: Destination) -> Self {
-        let source = (SinkTable::default(), None, None);
-        Self {
-            name: name.into(),
-            id: name.into(),
-            kind: "test",
-            options,
-            only,
-            destination,
-            source,
         }
     }
 }
