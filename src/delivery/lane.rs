@@ -8,7 +8,7 @@ use super::{
     answer::{Judged, Obstacle, judge, unanswered},
     backoff::{Gate, Tempo},
     board::{Board, State},
-    control::{self, Command},
+    control::{self, Command, Op},
     files::Files,
     http,
     intake::{Load, Parcel},
@@ -379,6 +379,7 @@ impl Lane {
     /// Does what a person asked for, after all that was settled before is on disk.
     async fn obey(&mut self, command: Command) {
         let Command { op, reply } = command;
+        let by_hand = op == Op::Resume;
         let result = if self.flush().await {
             control::apply(&self.parts.store, &self.parts.reader, &self.parts.plan.id, op).await
         } else {
@@ -387,6 +388,12 @@ impl Lane {
         if result.is_ok() {
             self.reload();
         }
+        if by_hand {
+            // Whoever lets it go on wants to see it at once, whatever the sink asked for.
+            let now = Instant::now();
+            self.gate.open(now);
+            self.ready.iter_mut().for_each(|job| job.due = now);
+        }
         // Whoever asked may be gone.
         drop(reply.send(result));
     }
@@ -394,15 +401,11 @@ impl Lane {
     /// Takes over what the store says now.
     fn reload(&mut self) {
         let Ok(Some(row)) = self.parts.reader.lane(&self.parts.plan.id) else { return };
-        let runs = row.paused.is_none();
         self.paused = row.paused;
-        let now = Instant::now();
-        if runs {
+        if self.paused.is_none() {
             self.obstacle = None;
-            self.gate.open(now);
-            self.ready.iter_mut().for_each(|job| job.due = now);
         }
-        self.look = now;
+        self.look = Instant::now();
         let same = self.fill.as_ref().map(|fill| (fill.settled(), fill.until));
         if same != row.fill.map(|(position, until)| (position, Some(until))) {
             self.fill = row.fill.map(|(position, until)| Window::new(position, Some(until)));
