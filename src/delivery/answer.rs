@@ -166,7 +166,7 @@ fn http_date(text: &str) -> Option<i64> {
     let old = [("%d-%b-%y %H:%M:%S GMT", rest), ("%b %e %H:%M:%S %Y", rest)];
     old.into_iter().find_map(|(form, text)| {
         let date = jiff::civil::DateTime::strptime(form, text).ok()?;
-        Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_microsecond())
+        Some(jiff::tz::TimeZone::UTC.to_timestamp(date).ok()?.as_microsecond())
     })
 }
 

@@ -202,7 +202,7 @@ pub enum Verdict {
     Pause,
     /// Too large: send in halves.
     Split,
-    /// One of the records is refused: find it by halves; alone, it is a dead letter.
+    /// One of the records is refused: find it by quarters; alone, it is a dead letter.
     Refused,
     /// Part of the batch was taken; the records at these places were refused, with the vendor's
     /// reasons. Each is sent once more alone, and is a dead letter when refused again.

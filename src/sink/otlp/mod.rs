@@ -115,7 +115,7 @@ impl Sink for Otlp {
         runs(&spans, room).into_iter().map(one).collect()
     }
 
-    /// A partial success counts spans and does not name them: where some were rejected, halves are
+    /// A partial success counts spans and does not name them: where some were rejected, parts are
     /// sent until each is found. Repeated spans have the same ids and the same bytes.
     fn verdict(&self, _: &[Uuid], status: u16, body: &[u8]) -> Option<Verdict> {
         if status != 200 {
