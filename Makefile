@@ -3,6 +3,7 @@
 # make test   installs what the tests need in the tree, runs all of them
 # make clients-matrix  the tests with client libraries, and docs/clients-matrix.md from what they saw
 # make check  formatting, lints and documentation, with warnings as errors
+# make fuzz   every fuzz target for FUZZ_SECONDS (60); FUZZ names some of them
 # make bench  the rig of ../shared/bench, beside the bare floor and nginx where they are
 
 CLIENTS := tests/clients
@@ -10,8 +11,10 @@ VENV := $(CLIENTS)/.venv
 RESULTS := $(CURDIR)/$(CLIENTS)/.matrix
 UI := ui
 RIG := ../shared/bench
+FUZZ ?= $(sort $(basename $(notdir $(wildcard fuzz/targets/*.rs))))
+FUZZ_SECONDS ?= 60
 
-.PHONY: run test check bench clean rust-test client-test clients-matrix ui ui-test
+.PHONY: run test check bench fuzz clean rust-test client-test clients-matrix ui ui-test
 
 run:
 	@if command -v npm >/dev/null 2>&1; then $(MAKE) --no-print-directory ui; else echo "Node is not installed: building without the dashboard"; fi
@@ -25,10 +28,11 @@ test: ui rust-test client-test ui-test
 rust-test:
 	@if cargo nextest --version >/dev/null 2>&1; then cargo nextest run; else cargo test; fi
 
-client-test: $(VENV)/.installed $(VENV)-libraries/.installed $(CLIENTS)/node_modules/.installed
+client-test: $(VENV)/.installed $(VENV)-libraries/.installed $(VENV)-vendors/.installed $(CLIENTS)/node_modules/.installed
 	@if [ -z "$$CALLTAP_BIN" ]; then cargo build; fi
 	CALLTAP_MATRIX=$(RESULTS).official.json $(VENV)/bin/python -m pytest -q $(CLIENTS)
 	CALLTAP_MATRIX=$(RESULTS).py.json $(VENV)-libraries/bin/python -m pytest -q $(CLIENTS)/test_clients.py
+	$(VENV)-vendors/bin/python -m pytest -q --noconftest $(CLIENTS)/test_vendors.py
 	cd $(CLIENTS) && CALLTAP_MATRIX=$(RESULTS).js.json node --test
 
 clients-matrix: client-test
@@ -39,6 +43,12 @@ $(VENV)-libraries/.installed: $(CLIENTS)/libraries.txt
 $(VENV)/.installed $(VENV)-libraries/.installed:
 	python3 -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+# Models only: what these packages would pull in beside is not needed.
+$(VENV)-vendors/.installed: $(CLIENTS)/vendors.txt
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
 	touch $@
 
 $(CLIENTS)/node_modules/.installed: $(CLIENTS)/package-lock.json
@@ -75,6 +85,17 @@ bench:
 	  --url http://127.0.0.1:9300 --rounds 3 --out calltap.jsonl
 	@grep -q '"peer": "calltap"' target/bench/calltap.jsonl || { echo 'calltap did not run'; exit 1; }
 	cd target/bench && ./run.py report calltap.jsonl
+
+# A target of its own keeps build scripts and macros free of coverage.
+fuzz: HOST = $(shell rustc -vV | sed -n 's/host: //p')
+fuzz:
+	python3 fuzz/seeds.py
+	cd fuzz && cargo build --release --locked --target $(HOST)
+	@cd fuzz && for target in $(FUZZ); do \
+	  mkdir -p corpus/$$target artifacts/$$target; echo "== $$target"; \
+	  target/$(HOST)/release/$$target corpus/$$target seeds/$$target -artifact_prefix=artifacts/$$target/ \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=24576 -timeout=20 -print_final_stats=1 -verbosity=0 || exit 1; \
+	done
 
 clean:
 	cargo clean

@@ -156,6 +156,7 @@ impl App {
             journal: config.store.journal_start,
             running: Arc::clone(&running),
             lineage: Mutex::default(),
+            counted: Mutex::default(),
             assistants: Mutex::new(remembered(&store)),
             unrecorded: Arc::clone(&unrecorded),
             stopping: Arc::clone(&stopping),

@@ -9,7 +9,7 @@ use super::{
     reader,
     stream::{Assembly, Data, Seen},
 };
-use crate::model::Endpoint;
+use crate::model::{Endpoint, Usage, UsageSource};
 use serde_json::{Map, Value};
 
 /// `/audio/speech`.
@@ -22,8 +22,20 @@ impl Codec for Speech {
     }
 
     fn read(&self, reading: &Reading<'_>) -> Meaning {
-        reader::read(reading, || Box::<Spoken>::default())
+        let mut meaning = reader::read(reading, || Box::<Spoken>::default());
+        let answered = reading.status.is_some_and(|status| status < 400);
+        if meaning.usage.is_none() && meaning.error.is_none() && answered {
+            meaning.usage = meaning.request.as_ref().and_then(read_aloud);
+        }
+        meaning
     }
+}
+
+/// Without usage, speech is billed by the characters of the text.
+fn read_aloud(request: &Value) -> Option<Usage> {
+    let text = request.get("input")?.as_str()?;
+    let input_characters = u64::try_from(text.chars().count()).ok();
+    Some(Usage { source: UsageSource::Estimated, input_characters, ..Usage::default() })
 }
 
 /// What was spoken, growing.
@@ -92,6 +104,7 @@ mod tests {
         };
         let meaning = read(&reading);
         assert_eq!((meaning.response, meaning.notes), (None, vec![]));
+        assert_eq!(meaning.usage.unwrap().input_characters, Some(5));
         assert_eq!(json!(meaning.parameters), json!({"voice": "alloy", "response_format": "mp3"}));
         reading.content_type = Some("text/event-stream");
         reading.response = b"data: {\"type\":\"speech.audio.delta\",\"audio\":\"aGU=\"}\n\n\
@@ -100,6 +113,7 @@ mod tests {
         let meaning = read(&reading);
         assert_eq!(meaning.response.unwrap()["audio"], "aGVsbG8=");
         assert_eq!((meaning.first_output_event, meaning.terminal), (Some(0), true));
-        assert_eq!(meaning.usage.unwrap().total, Some(8));
+        let usage = meaning.usage.unwrap();
+        assert_eq!((usage.total, usage.input_characters), (Some(8), None));
     }
 }

@@ -6,8 +6,9 @@ use super::{
     notes::Notes,
     reader,
     stream::{Assembly, Data, Seen},
+    usage,
 };
-use crate::model::Endpoint;
+use crate::model::{Endpoint, Usage, UsageSource};
 use serde_json::{Map, Value};
 
 /// Most segments kept.
@@ -23,8 +24,19 @@ impl Codec for Transcripts {
     }
 
     fn read(&self, reading: &Reading<'_>) -> Meaning {
-        reader::read(reading, || Box::<Transcript>::default())
+        let mut meaning = reader::read(reading, || Box::<Transcript>::default());
+        if meaning.usage.is_none() && meaning.error.is_none() {
+            meaning.usage = meaning.response.as_ref().and_then(heard);
+        }
+        meaning
     }
+}
+
+/// Whisper is billed by the second: without usage, the detailed answer says how long the audio was.
+fn heard(response: &Value) -> Option<Usage> {
+    let input_seconds = usage::seconds(response.get("duration")?)?;
+    let source = UsageSource::Provider;
+    Some(Usage { source, input_seconds: Some(input_seconds), ..Usage::default() })
 }
 
 /// The transcript, growing.
@@ -149,6 +161,28 @@ mod tests {
         let cut = of(form, &body, "text/event-stream");
         assert_eq!(cut.response.unwrap()["text"], "Hello");
         assert!(!cut.terminal);
+    }
+
+    #[test]
+    fn how_long_the_audio_was() {
+        let seconds = |body: &str| {
+            let usage = of(b"", body, "application/json").usage.unwrap_or_default();
+            (usage.input_seconds.map(|seconds| seconds.to_string()), usage.raw.is_some())
+        };
+        let verbose = |duration: &str| {
+            format!(r#"{{"task":"transcribe","duration":{duration},"text":"t","segments":[]}}"#)
+        };
+        assert_eq!(
+            seconds(&verbose("8.470000267028809")),
+            (Some("8.470000267028809".to_owned()), false)
+        );
+        assert_eq!(seconds(&verbose("\"3.50\"")), (Some("3.50".to_owned()), false));
+        for none in ["-1", "null", "\"long\"", "[]", "1e400"] {
+            assert_eq!(seconds(&verbose(none)), (None, false), "{none}");
+        }
+        let stated = r#"{"text":"t","duration":1,"usage":{"type":"duration","seconds":9}}"#;
+        assert_eq!(seconds(stated), (Some("9".to_owned()), true));
+        assert_eq!(seconds(r#"{"error":{"message":"m"},"duration":1}"#), (None, false));
     }
 
     #[test]

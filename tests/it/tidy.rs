@@ -25,6 +25,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("store", 3),
     ("interpret", 4),
     ("lineage", 4),
+    ("counted", 4),
     ("proxy", 4),
     ("recorder", 5),
     ("delivery", 5),
