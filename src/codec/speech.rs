@@ -9,7 +9,7 @@ use super::{
     reader,
     stream::{Assembly, Data, Seen},
 };
-use crate::model::Endpoint;
+use crate::model::{Endpoint, Usage, UsageSource};
 use serde_json::{Map, Value};
 
 /// `/audio/speech`.
@@ -22,8 +22,19 @@ impl Codec for Speech {
     }
 
     fn read(&self, reading: &Reading<'_>) -> Meaning {
-        reader::read(reading, || Box::<Spoken>::default())
+        let mut meaning = reader::read(reading, || Box::<Spoken>::default());
+        if meaning.usage.is_none() && reading.status.is_some_and(|status| status < 400) {
+            meaning.usage = meaning.request.as_ref().and_then(characters);
+        }
+        meaning
     }
+}
+
+/// Where the answer is bare audio, the text that was to be spoken is all that says what is billed.
+fn characters(request: &Value) -> Option<Usage> {
+    let text = request.get("input")?.as_str()?;
+    let input_characters = Some(u64::try_from(text.chars().count()).unwrap_or(u64::MAX));
+    Some(Usage { source: UsageSource::Estimated, input_characters, ..Usage::default() })
 }
 
 /// What was spoken, growing.
@@ -73,7 +84,7 @@ impl Assembly for Spoken {
 #[cfg(test)]
 mod tests {
     use crate::codec::{Reading, read};
-    use crate::model::Endpoint;
+    use crate::model::{Endpoint, UsageSource};
     use serde_json::json;
 
     #[test]
@@ -101,5 +112,27 @@ mod tests {
         assert_eq!(meaning.response.unwrap()["audio"], "aGVsbG8=");
         assert_eq!((meaning.first_output_event, meaning.terminal), (Some(0), true));
         assert_eq!(meaning.usage.unwrap().total, Some(8));
+    }
+
+    #[test]
+    fn characters_where_nothing_else_is_said() {
+        let speak = |status, body: &[u8], content_type| {
+            read(&Reading {
+                endpoint: &Endpoint::from("audio.speech"),
+                provider: "openai",
+                method: "POST",
+                path: "/v1/audio/speech",
+                request: "{\"model\":\"tts-1\",\"input\":\"Grüße 🙂\"}".as_bytes(),
+                status: Some(status),
+                content_type: Some(content_type),
+                response: body,
+            })
+        };
+        let usage = speak(200, b"\xFF\xF3", "audio/mpeg").usage.unwrap();
+        assert_eq!((usage.input_characters, usage.source), (Some(7), UsageSource::Estimated));
+        assert!(speak(429, b"{\"error\":{\"message\":\"m\"}}", "application/json").usage.is_none());
+        let done = b"data: {\"type\":\"speech.audio.done\",\"usage\":{\"input_tokens\":2,\"output_tokens\":3,\"total_tokens\":5}}\n\n";
+        let usage = speak(200, done, "text/event-stream").usage.unwrap();
+        assert_eq!((usage.input_characters, usage.input), (None, Some(2)));
     }
 }

@@ -6,8 +6,9 @@ use super::{
     notes::Notes,
     reader,
     stream::{Assembly, Data, Seen},
+    usage,
 };
-use crate::model::Endpoint;
+use crate::model::{Endpoint, Usage, UsageSource};
 use serde_json::{Map, Value};
 
 /// Most segments kept.
@@ -23,8 +24,18 @@ impl Codec for Transcripts {
     }
 
     fn read(&self, reading: &Reading<'_>) -> Meaning {
-        reader::read(reading, || Box::<Transcript>::default())
+        let mut meaning = reader::read(reading, || Box::<Transcript>::default());
+        if meaning.usage.is_none() && meaning.error.is_none() {
+            meaning.usage = meaning.response.as_ref().and_then(duration);
+        }
+        meaning
     }
+}
+
+/// `verbose_json` says how long the audio is in the place of usage.
+fn duration(response: &Value) -> Option<Usage> {
+    let input_seconds = Some(usage::seconds(response.get("duration")?)?);
+    Some(Usage { source: UsageSource::Provider, input_seconds, ..Usage::default() })
 }
 
 /// The transcript, growing.
@@ -171,5 +182,22 @@ mod tests {
         );
         assert_eq!(failed.error.unwrap().message.as_deref(), Some("m"));
         assert_eq!(failed.response.unwrap()["error"]["message"], "m");
+    }
+
+    #[test]
+    fn a_duration_stands_for_usage() {
+        for duration in ["8.47", "\"8.47\""] {
+            let body = format!("{{\"task\":\"transcribe\",\"duration\":{duration},\"text\":\"Hi\"}}");
+            let usage = of(b"", &body, "application/json").usage.unwrap();
+            assert_eq!(usage.input_seconds.unwrap().to_string(), "8.47");
+            assert_eq!((usage.input, usage.raw), (None, None));
+        }
+        let both = r#"{"duration":8.47,"text":"","usage":{"type":"duration","seconds":9}}"#;
+        let usage = of(b"", both, "application/json").usage.unwrap();
+        assert_eq!(usage.input_seconds.unwrap().to_string(), "9", "what is billed wins");
+        for odd in ["-1", "null", "\"x\"", "[]"] {
+            let body = format!("{{\"duration\":{odd},\"text\":\"Hi\"}}");
+            assert!(of(b"", &body, "application/json").usage.is_none(), "{odd}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::{Endpoint, Tags, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use uuid::Uuid;
 
 /// One call.
@@ -219,6 +219,12 @@ pub struct Usage {
     pub output_audio: Option<u64>,
     /// Part of `output` that is images.
     pub output_image: Option<u64>,
+    /// Seconds of audio heard, where they are what is billed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_seconds: Option<Number>,
+    /// Characters read aloud, where they are what is billed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_characters: Option<u64>,
     /// The provider's usage object, verbatim.
     pub raw: Option<Value>,
 }

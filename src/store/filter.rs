@@ -198,14 +198,18 @@ fn amount(field: Field, bound: f64) -> Value {
 }
 
 fn at(moment: Moment, now: Timestamp) -> Value {
-    let time = match moment {
+    self::moment(moment, now).to_string().into()
+}
+
+/// The time that is meant; periods count back from `now`.
+pub(super) fn moment(moment: Moment, now: Timestamp) -> Timestamp {
+    match moment {
         Moment::At(time) => time,
         Moment::Ago(ms) => {
             let us = i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1000);
             now.plus_us(us.saturating_neg())
         }
-    };
-    time.to_string().into()
+    }
 }
 
 /// GLOB with only the pattern's own wildcards.

@@ -1,7 +1,7 @@
 //! The reading side: a small pool of read-only connections, each read with a deadline.
 
 use super::{
-    Bodies, Consumer, Info, Page, Reader, StoreError, Stored, Verdict,
+    Bodies, Consumer, Info, Page, Reader, StoreError, Stored, Table, Verdict,
     filter::{Filter, filter},
     open, pack, retention, row, schema,
 };
@@ -27,6 +27,8 @@ const MAX_LIMIT: u32 = 1000;
 const ID_LEN: usize = 36;
 /// Shortest prefix of an id.
 const MIN_PREFIX: usize = 8;
+/// Largest file whose tables are measured: every page of it is read for that.
+const TABLES_MAX: u64 = 256 << 20;
 /// Bodies that `verify` reads in one go, so that no snapshot lives long.
 const VERIFY_STEP: i64 = 200;
 
@@ -123,13 +125,36 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Invalid`] for a forged cursor, [`StoreError::Deadline`] after 2 s.
     pub fn list(&self, query: &Query, limit: u32, after: Option<&str>) -> Result<Page, StoreError> {
+        self.page(query, limit, after, ("<", i64::MAX, "DESC"))
+    }
+
+    /// As [`Self::list`], oldest first.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub fn oldest(
+        &self,
+        query: &Query,
+        limit: u32,
+        after: Option<&str>,
+    ) -> Result<Page, StoreError> {
+        self.page(query, limit, after, (">", 0, "ASC"))
+    }
+
+    fn page(
+        &self,
+        query: &Query,
+        limit: u32,
+        after: Option<&str>,
+        (side, start, order): (&str, i64, &str),
+    ) -> Result<Page, StoreError> {
         let limit = limit.clamp(1, MAX_LIMIT);
         let filter = filter(query, Timestamp::now());
         self.pool.read(|conn| {
             let salt = salt(conn)?;
-            let below = after.map_or(Ok(i64::MAX), |cursor| open_cursor(cursor, &salt))?;
+            let from = after.map_or(Ok(start), |cursor| open_cursor(cursor, &salt))?;
             // One row more than asked for tells whether there is a next page.
-            let mut rows = rows(conn, &filter, "<", below, "DESC", limit + 1)?;
+            let mut rows = rows(conn, &filter, side, from, order, limit + 1)?;
             let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
             let more = rows.len() > wanted;
             rows.truncate(wanted);
@@ -232,6 +257,7 @@ impl Reader {
                 oldest: time("SELECT min(started_at) FROM calls")?,
                 newest: time("SELECT max(started_at) FROM calls")?,
                 dropped: open::dropped(conn)?.into_iter().collect(),
+                tables: tables(conn, retention::file_bytes(&self.pool.file))?,
             })
         })
     }
@@ -281,6 +307,23 @@ impl Reader {
             progress(done, total.max(done));
         }
     }
+}
+
+/// Bytes of each table with its indexes, largest first; empty for a file that takes long to walk through.
+fn tables(conn: &Connection, bytes: u64) -> rusqlite::Result<Vec<Table>> {
+    if bytes > TABLES_MAX {
+        return Ok(Vec::new());
+    }
+    let mut statement = conn.prepare_cached(
+        "SELECT coalesce(tbl_name, name), sum(pgsize)
+         FROM dbstat LEFT JOIN sqlite_schema USING (name) WHERE aggregate
+         GROUP BY 1 ORDER BY 2 DESC",
+    )?;
+    let tables = statement.query_map([], |row| {
+        let bytes: i64 = row.get(1)?;
+        Ok(Table { name: row.get(0)?, bytes: u64::try_from(bytes).unwrap_or(0) })
+    })?;
+    tables.collect()
 }
 
 /// The call with this id, looked for row by row as long as the deadline allows.
