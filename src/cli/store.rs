@@ -145,7 +145,8 @@ fn pruned(
         out::say("");
     }
     if common.json {
-        let json = serde_json::to_string(&pruned).map_err(|error| Stop::new(Exit::Failed, error))?;
+        let json =
+            serde_json::to_string(&pruned).map_err(|error| Stop::new(Exit::Failed, error))?;
         out::line(&json)?;
         return Ok(Exit::Ok);
     }

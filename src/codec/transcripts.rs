@@ -187,7 +187,8 @@ mod tests {
     #[test]
     fn a_duration_stands_for_usage() {
         for duration in ["8.47", "\"8.47\""] {
-            let body = format!("{{\"task\":\"transcribe\",\"duration\":{duration},\"text\":\"Hi\"}}");
+            let body =
+                format!("{{\"task\":\"transcribe\",\"duration\":{duration},\"text\":\"Hi\"}}");
             let usage = of(b"", &body, "application/json").usage.unwrap();
             assert_eq!(usage.input_seconds.unwrap().to_string(), "8.47");
             assert_eq!((usage.input, usage.raw), (None, None));

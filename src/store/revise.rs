@@ -49,8 +49,8 @@ fn take(
         .enumerate()
         .map(|(at, column)| format!("{} = ?{}", column.trim(), first + at))
         .collect();
-    let mut update = conn
-        .prepare_cached(&format!("UPDATE {table} SET {} WHERE {place}", columns.join(", ")))?;
+    let mut update =
+        conn.prepare_cached(&format!("UPDATE {table} SET {} WHERE {place}", columns.join(", ")))?;
     for (at, value) in key.iter().enumerate() {
         update.raw_bind_parameter(at + 1, value)?;
     }

@@ -2,7 +2,8 @@
 //! how far it came is part of it. An interruption at any moment loses nothing; the next run goes on there.
 
 use super::{
-    Entry, StoreError, Stored, filter::filter, fulltext, lock, open, reader, revise, row::Row, schema,
+    Entry, StoreError, Stored, filter::filter, fulltext, lock, open, reader, revise, row::Row,
+    schema,
 };
 use crate::{model::Timestamp, query::Query};
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter, types::Value as Sql};

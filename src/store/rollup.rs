@@ -50,9 +50,13 @@ macro_rules! unpriced {
 pub(super) const UNPRICED: &str = unpriced!();
 
 /// What a call adds to a total, as the columns of a select; [`Sum::add`] reads them by place.
-pub(super) const FACTS: &str = concat!("started_at, ended_at, outcome, latency_ms, ttft_ms, tokens_per_second, \
+pub(super) const FACTS: &str = concat!(
+    "started_at, ended_at, outcome, latency_ms, ttft_ms, tokens_per_second, \
     input_tokens, output_tokens, cached_tokens, reasoning_tokens, cost_pico, \
-    ", unpriced!(), ", finish_reason, stream");
+    ",
+    unpriced!(),
+    ", finish_reason, stream"
+);
 
 /// Totals of some calls.
 #[derive(Clone, Debug, Default)]

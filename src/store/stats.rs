@@ -1,8 +1,6 @@
 //! Totals: sums in integers, percentiles over all values (nearest rank).
 
-use super::{
-    GroupBy, Reader, StatRow, StoreError, filter::filter, rollup::UNPRICED, row::dollars,
-};
+use super::{GroupBy, Reader, StatRow, StoreError, filter::filter, rollup::UNPRICED, row::dollars};
 use crate::{model::Timestamp, query::Query};
 use rusqlite::{Row, params_from_iter};
 use std::collections::HashMap;

@@ -86,8 +86,8 @@ fn plan(query: &Query, by: GroupBy, now: Timestamp) -> Option<Plan> {
     Some(Plan { dimension, key: only.map(|(_, key)| key), by, from, to })
 }
 
-/// The roll-ups of a field. A model's are not among them: a query means the model asked for too.
-fn of_field(field: Field) -> Option<&'static str> {
+/// The roll-ups that know a field's values. Those of models do not: a query means the model asked for too.
+pub(super) fn of_field(field: Field) -> Option<&'static str> {
     Some(match field {
         Field::Prompt => "prompt",
         Field::Customer => "customer",
@@ -143,7 +143,8 @@ fn read(
         groups.entry(key).or_insert_with(Sum::default).merge_row(row, 2)?;
     }
     let time = |hour: i64| Sql::from(Timestamp(hour.saturating_mul(HOUR_US)).to_string());
-    let mut add = |place: &str, params: Vec<Sql>| plan.add(conn, (query, now), (place, params), &mut groups);
+    let mut add =
+        |place: &str, params: Vec<Sql>| plan.add(conn, (query, now), (place, params), &mut groups);
     add("seq > ?", vec![position.into()])?;
     if plan.from > i64::MIN {
         add("seq <= ? AND started_at < ?", vec![position.into(), time(first)])?;
@@ -199,7 +200,9 @@ fn rows(mut groups: HashMap<String, Sum>, by: GroupBy) -> Vec<StatRow> {
     }
     let mut groups: Vec<(String, Sum)> = groups.into_iter().collect();
     groups.sort_by(|(left_key, left), (right_key, right)| {
-        (right.cost, right.calls).cmp(&(left.cost, left.calls)).then_with(|| left_key.cmp(right_key))
+        (right.cost, right.calls)
+            .cmp(&(left.cost, left.calls))
+            .then_with(|| left_key.cmp(right_key))
     });
     groups.into_iter().map(|(key, sum)| row(key, &sum)).collect()
 }
