@@ -3,6 +3,7 @@
 # make test   installs what the tests need in the tree, runs all of them
 # make clients-matrix  the tests with client libraries, and docs/clients-matrix.md from what they saw
 # make check  formatting, lints and documentation, with warnings as errors
+# make fuzz   every fuzz target for FUZZ_SECONDS (60); FUZZ names some of them
 # make bench  the rig of ../shared/bench, beside the bare floor and nginx where they are
 
 CLIENTS := tests/clients
@@ -10,8 +11,10 @@ VENV := $(CLIENTS)/.venv
 RESULTS := $(CURDIR)/$(CLIENTS)/.matrix
 UI := ui
 RIG := ../shared/bench
+FUZZ ?= $(sort $(basename $(notdir $(wildcard fuzz/targets/*.rs))))
+FUZZ_SECONDS ?= 60
 
-.PHONY: run test check bench clean rust-test client-test clients-matrix ui ui-test
+.PHONY: run test check bench fuzz clean rust-test client-test clients-matrix ui ui-test
 
 run:
 	@if command -v npm >/dev/null 2>&1; then $(MAKE) --no-print-directory ui; else echo "Node is not installed: building without the dashboard"; fi
@@ -75,6 +78,17 @@ bench:
 	  --url http://127.0.0.1:9300 --rounds 3 --out calltap.jsonl
 	@grep -q '"peer": "calltap"' target/bench/calltap.jsonl || { echo 'calltap did not run'; exit 1; }
 	cd target/bench && ./run.py report calltap.jsonl
+
+# A target of its own keeps build scripts and macros free of coverage.
+fuzz: HOST = $(shell rustc -vV | sed -n 's/host: //p')
+fuzz:
+	python3 fuzz/seeds.py
+	cd fuzz && cargo build --release --locked --target $(HOST)
+	@cd fuzz && for target in $(FUZZ); do \
+	  mkdir -p corpus/$$target artifacts/$$target; echo "== $$target"; \
+	  target/$(HOST)/release/$$target corpus/$$target seeds/$$target -artifact_prefix=artifacts/$$target/ \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=24576 -timeout=20 -print_final_stats=1 -verbosity=0 || exit 1; \
+	done
 
 clean:
 	cargo clean

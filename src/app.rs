@@ -156,6 +156,7 @@ impl App {
             journal: config.store.journal_start,
             running: Arc::clone(&running),
             lineage: Mutex::default(),
+            counted: Mutex::default(),
             assistants: Mutex::new(remembered(&store)),
             unrecorded: Arc::clone(&unrecorded),
             stopping: Arc::clone(&stopping),
@@ -210,7 +211,7 @@ impl App {
         Ok(Ready {
             listen,
             admin,
-            store: self.store.reader()?.info()?,
+            store: self.store.reader()?.glance()?,
             upstream: (upstream.name.to_string(), upstream.base_url.clone()),
         })
     }

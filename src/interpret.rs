@@ -30,6 +30,8 @@ pub struct Interpreted {
     pub bodies: Option<Bodies>,
     /// What the non-streaming endpoint would have returned.
     pub response: Option<Value>,
+    /// The answer stands with the provider: what it used counts in the first record that reports it.
+    pub is_read_again: bool,
     /// What to count tokens from, where the provider sent no usage: [`Interpreted::measure`] does it.
     pub unmeasured: Option<Unmeasured>,
 }
@@ -78,13 +80,14 @@ pub fn interpret(exchange: &Exchange, book: &PriceBook) -> Interpreted {
         chunks: exchange.chunks.clone(),
     });
     let response = meaning.response.take();
+    let is_read_again = meaning.is_read_again;
     let unmeasured = broke_off(&record, &meaning, response.as_ref())
         .map(|broke_off| Unmeasured { request: meaning.request.take(), broke_off });
     add_meaning(&mut record, meaning, &head, book);
     if !head.keep_content {
         strip_content(&mut record);
     }
-    Interpreted { record, bodies, response, unmeasured }
+    Interpreted { record, bodies, response, is_read_again, unmeasured }
 }
 
 impl Interpreted {
@@ -134,6 +137,11 @@ fn broke_off(record: &Record, meaning: &Meaning, response: Option<&Value>) -> Op
     });
     let status = response.and_then(|response| response.get("status")?.as_str());
     let runs_on = matches!(status, Some("queued" | "in_progress"));
+    let apart = response.is_some_and(|response| response.get("background") == Some(&true.into()));
+    if runs_on && apart {
+        // Whoever reads the answer later sees what it used.
+        return None;
+    }
     match record.outcome {
         Outcome::Refused | Outcome::ConnectFailed => None,
         Outcome::Completed => (answered && !runs_on).then_some(false),
@@ -249,42 +257,9 @@ pub fn search_text(stored: &Stored) -> String {
     let mut text = record.tags.user_query.unwrap_or_default();
     text.push('\n');
     if let Some(response) = &record.response {
-        collect_text(response, 0, &mut text);
+        codec::collect_text(response, SEARCH_TEXT_MAX, &mut text);
     }
     text
-}
-
-/// Members that hold an answer's text, whatever the endpoint.
-const TEXT_MEMBERS: [&str; 8] = [
-    "content",
-    "text",
-    "refusal",
-    "reasoning_content",
-    "reasoning",
-    "arguments",
-    "transcript",
-    "output_text",
-];
-
-fn collect_text(value: &Value, depth: u8, text: &mut String) {
-    if depth > 12 || text.len() > SEARCH_TEXT_MAX {
-        return;
-    }
-    match value {
-        Value::Object(members) => {
-            for (name, member) in members {
-                match member {
-                    Value::String(part) if TEXT_MEMBERS.contains(&name.as_str()) => {
-                        text.push_str(part);
-                        text.push('\n');
-                    }
-                    other => collect_text(other, depth + 1, text),
-                }
-            }
-        }
-        Value::Array(items) => items.iter().for_each(|item| collect_text(item, depth + 1, text)),
-        _ => {}
-    }
 }
 
 fn decode(headers: &[(String, String)], body: &Bytes, chunks: &ChunkLog) -> Decoded {

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod content;
+pub mod counted;
 pub mod delivery;
 pub mod interpret;
 pub mod lineage;

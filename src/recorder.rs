@@ -6,10 +6,11 @@
 use crate::{
     assistants::{Assistants, Derived, Found, Seen},
     codec, content,
+    counted::{Counted, count_elsewhere},
     interpret::{Interpreted, begun, interpret, started, whole},
     lineage::{Lineage, Link},
     metrics::Metrics,
-    model::{Exchange, Headers, Outcome, Record, Tags, Timestamp},
+    model::{Exchange, Headers, Outcome, Record, Tags, Timestamp, UsageSource},
     pricing::PriceBook,
     proxy::{Captured, Live, Running, Spiller, Waiter},
     redact::Redactor,
@@ -60,6 +61,8 @@ pub struct Recorder {
     pub running: Arc<Running>,
     /// Sessions of responses that go on from one another.
     pub lineage: Mutex<Lineage>,
+    /// Whose usage is in a record already.
+    pub counted: Mutex<Counted>,
     /// Conversations of Assistants.
     pub assistants: Mutex<Assistants>,
     /// Calls that found no place in the queue since the last look.
@@ -193,8 +196,9 @@ impl Recorder {
 
     /// Masks and stores; what could not be read leaves a bare record.
     fn finish(&self, exchange: &Exchange, read: Option<Interpreted>, done: Option<Waiter>) {
-        let read = read.ok_or(());
         let masked = read
+            .map(|read| self.count_once(read))
+            .ok_or(())
             .and_then(|read| catch_unwind(AssertUnwindSafe(|| self.masked(read))).map_err(|_| ()));
         let mut entry = masked.unwrap_or_else(|()| {
             self.metrics.capture_dropped("capture_error");
@@ -208,6 +212,22 @@ impl Recorder {
         log(&entry.record);
         let attached = self.follow(exchange, &entry.record);
         self.append(entry, attached, done);
+    }
+
+    /// What stands with the provider can be read many times; it was used once.
+    fn count_once(&self, mut read: Interpreted) -> Interpreted {
+        let record = &mut read.record;
+        let Some(id) = record.response_id.clone() else { return read };
+        if record.usage.source != UsageSource::Provider {
+            return read;
+        }
+        let stored = || self.store.has_usage_of(&id, &record.upstream).unwrap_or(false);
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = counted.remember(&record.upstream, &id);
+        if read.is_read_again && (is_known || stored()) {
+            count_elsewhere(record);
+        }
+        read
     }
 
     /// What a call tells of a conversation with an assistant: records of messages, and what is to be

@@ -3,6 +3,7 @@
 
 use crate::{
     codec::answer_text,
+    counted::{count_elsewhere, is_counted_elsewhere},
     interpret::{Interpreted, interpret, set_cost},
     model::{Cost, End, Endpoint, Exchange, Head, Outcome, Record, Replaced, UsageSource},
     pricing::PriceBook,
@@ -24,6 +25,9 @@ pub fn reindex(stored: Stored, book: &PriceBook) -> Option<Entry> {
     new.seq = old.seq;
     new.repeats = old.repeats;
     new.bytes = old.bytes.clone();
+    if is_counted_elsewhere(&old) {
+        count_elsewhere(&mut new);
+    }
     if is_masked(&old) {
         keep_what_masking_took(&mut new, &old, book);
     }

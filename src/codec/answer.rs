@@ -1,10 +1,14 @@
-//! The first words of an answer, for lists.
+//! The words of an answer: the first for lists, all for searching.
 
 use serde_json::Value;
 
-/// What was generated, as one text: of the first choice or of all output items; a refusal where it
-/// refused; the names of the tools where it only called some. `None` where there is nothing to read.
+/// What was generated, as one text: of the first choice, of all output items, or of all responses of a
+/// connection; a refusal where it refused; the names of the tools where it only called some. `None`
+/// where there is nothing to read.
 pub fn answer_text(response: &Value) -> Option<String> {
+    if let Some(Value::Array(responses)) = response.get("responses") {
+        return joined(responses.iter().filter(|one| one.get("output").is_some()).map(answer_text));
+    }
     let chosen = response.pointer("/choices/0");
     let message = chosen.and_then(|choice| choice.get("message"));
     let text = match (message, chosen, response.get("output")) {
@@ -50,7 +54,7 @@ fn text_of(content: Option<&Value>) -> Option<String> {
     match content? {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
         Value::Array(parts) => joined(parts.iter().map(|part| {
-            let text = ["/text/value", "/text", "/refusal"]
+            let text = ["/text/value", "/text", "/refusal", "/transcript"]
                 .iter()
                 .find_map(|path| part.pointer(path).and_then(Value::as_str));
             text.map(str::to_owned)
@@ -62,6 +66,44 @@ fn text_of(content: Option<&Value>) -> Option<String> {
 fn joined(texts: impl Iterator<Item = Option<String>>) -> Option<String> {
     let texts: Vec<String> = texts.flatten().filter(|text| !text.is_empty()).collect();
     (!texts.is_empty()).then(|| texts.join(" "))
+}
+
+/// Members that hold an answer's text, whatever the endpoint.
+const TEXT_MEMBERS: [&str; 8] = [
+    "content",
+    "text",
+    "refusal",
+    "reasoning_content",
+    "reasoning",
+    "arguments",
+    "transcript",
+    "output_text",
+];
+
+/// Every text of an answer, of all choices and items, one a line, until there are `most` bytes.
+pub fn collect_text(response: &Value, most: usize, text: &mut String) {
+    collect(response, 0, most, text);
+}
+
+fn collect(value: &Value, depth: u8, most: usize, text: &mut String) {
+    if depth > 12 || text.len() > most {
+        return;
+    }
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                match member {
+                    Value::String(part) if TEXT_MEMBERS.contains(&name.as_str()) => {
+                        text.push_str(part);
+                        text.push('\n');
+                    }
+                    other => collect(other, depth + 1, most, text),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, depth + 1, most, text)),
+        _ => {}
+    }
 }
 
 #[cfg(test)]
@@ -89,6 +131,9 @@ mod tests {
         let response = json!({"output": [{"type": "reasoning"}, {"type": "web_search_call"},
             {"type": "message", "content": [{"type": "output_text", "text": "new"}]}]});
         assert_eq!(answer_text(&response).as_deref(), Some("web_search(…) new"));
+        let spoken = json!({"responses": [response, {"output": [{"type": "message",
+            "content": [{"type": "output_audio", "transcript": "said"}]}]}, {}, 7]});
+        assert_eq!(answer_text(&spoken).as_deref(), Some("web_search(…) new said"));
         let message = json!({"content": [{"type": "text", "text": {"value": "thread"}}]});
         assert_eq!(answer_text(&message).as_deref(), Some("thread"));
         assert_eq!(answer_text(&json!({"text": "heard"})).as_deref(), Some("heard"));

@@ -88,15 +88,23 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
+/// Every recorded exchange, by name.
+pub(super) fn recorded_cases() -> Vec<(String, Value)> {
+    let read = |file: &PathBuf| {
+        let case = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        (file.file_stem().unwrap().to_string_lossy().into_owned(), case)
+    };
+    files().iter().map(read).collect()
+}
+
 /// Every recorded stream, by name.
 pub(super) fn recorded_streams() -> Vec<(String, Vec<u8>)> {
-    let read = |file: &PathBuf| {
-        let case: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let streams = recorded_cases().into_iter().filter_map(|(name, case)| {
         let is_stream = case["expected"]["facts"]["data_events"].is_u64();
         let body = case["response"]["body"].as_str().filter(|_| is_stream)?;
-        Some((file.file_stem().unwrap().to_string_lossy().into_owned(), body.as_bytes().to_vec()))
-    };
-    files().iter().filter_map(read).collect()
+        Some((name, body.as_bytes().to_vec()))
+    });
+    streams.collect()
 }
 
 fn check(case: &Value) -> Vec<String> {

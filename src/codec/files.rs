@@ -1,12 +1,7 @@
 //! Files: what was stored is not repeated in the record. The output file of a batch says what its
 //! calls used (`openai-surface.md` §12).
 
-use super::{
-    Codec, Meaning, Reading, facts, json,
-    notes::Notes,
-    other, sum,
-    text::{self},
-};
+use super::{Codec, Meaning, Reading, json, notes::Notes, other, sum::Total, text};
 use crate::model::Endpoint;
 use serde_json::{Map, Value, json};
 
@@ -31,12 +26,21 @@ impl Codec for Files {
         }
         let (mut meaning, mut notes) =
             (Meaning { terminal: true, ..Meaning::default() }, Notes::default());
-        if let Some(batch) = Batch::read(reading.response, &mut notes) {
+        if let Some(batch) = Batch::read(reading.response, reading.provider, &mut notes) {
             batch.tell(&mut meaning, reading.provider, &mut notes);
+            meaning.response_id = file_id(reading.path);
+            meaning.is_read_again = true;
         }
         meaning.notes = notes.into_lines();
         meaning
     }
+}
+
+/// The file's id, which its path names.
+fn file_id(path: &str) -> Option<String> {
+    let (rest, _) = path.trim_end_matches('/').rsplit_once('/')?;
+    let (_, id) = rest.rsplit_once('/')?;
+    (!id.is_empty()).then(|| text::clip(id, 256))
 }
 
 /// The lines of a batch's output, added up.
@@ -45,12 +49,12 @@ struct Batch {
     requests: u64,
     errors: u64,
     models: Map<String, Value>,
-    usage: Value,
+    usage: Total,
 }
 
 impl Batch {
     /// `None` when the file is no output of a batch.
-    fn read(bytes: &[u8], notes: &mut Notes) -> Option<Self> {
+    fn read(bytes: &[u8], provider: &str, notes: &mut Notes) -> Option<Self> {
         let mut batch = Self::default();
         for line in bytes.split(|byte| *byte == b'\n') {
             let line = json::trim(line);
@@ -61,7 +65,7 @@ impl Batch {
             let parsed = parsed.filter(|value| value.get("custom_id").is_some());
             let parsed = parsed.filter(|value| value.get("response").is_some());
             match parsed {
-                Some(value) => batch.add(&value, notes),
+                Some(value) => batch.add(&value, provider, notes),
                 None if batch.requests == 0 => return None,
                 None => notes.add("batch_line_unreadable"),
             }
@@ -69,7 +73,7 @@ impl Batch {
         (batch.requests > 0).then_some(batch)
     }
 
-    fn add(&mut self, line: &Value, notes: &mut Notes) {
+    fn add(&mut self, line: &Value, provider: &str, notes: &mut Notes) {
         self.requests += 1;
         let status = line.pointer("/response/status_code").and_then(Value::as_u64);
         let Some(body) = line.pointer("/response/body").filter(|_| status.is_none_or(|s| s < 400))
@@ -86,13 +90,12 @@ impl Batch {
             }
         }
         if let Some(usage) = body.get("usage").filter(|usage| usage.is_object()) {
-            sum::add(&mut self.usage, usage);
+            self.usage.add(usage, provider);
         }
     }
 
     fn tell(self, meaning: &mut Meaning, provider: &str, notes: &mut Notes) {
-        meaning.response = Some(json!({"usage": self.usage}));
-        facts::read(meaning, provider, notes);
+        self.usage.tell(meaning, provider, notes);
         meaning.service_tier = Some(BATCH_TIER.to_owned());
         if self.models.len() == 1 {
             meaning.model_served = self.models.keys().next().cloned();
@@ -104,7 +107,7 @@ impl Batch {
             "requests": self.requests,
             "errors": self.errors,
             "models": self.models,
-            "usage": self.usage,
+            "usage": self.usage.usage(),
         }));
     }
 }
@@ -146,6 +149,9 @@ mod tests {
         let response = meaning.response.unwrap();
         assert_eq!((&response["requests"], &response["errors"]), (&json!(3), &json!(1)));
         assert_eq!(meaning.notes, ["batch_line_unreadable"]);
+        let prompts = usage.prompts.unwrap();
+        assert_eq!((prompts.count, prompts.smallest, prompts.largest), (2, 5, 7));
+        assert_eq!((meaning.response_id.as_deref(), meaning.is_read_again), (Some("file-1"), true));
     }
 
     #[test]

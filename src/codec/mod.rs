@@ -35,6 +35,8 @@ mod images;
 mod json;
 mod merge;
 #[cfg(test)]
+mod mutation_tests;
+#[cfg(test)]
 mod nasty_tests;
 mod notes;
 mod other;
@@ -56,7 +58,7 @@ mod text;
 mod transcripts;
 mod usage;
 
-pub use answer::answer_text;
+pub use answer::{answer_text, collect_text};
 
 use crate::model::{CallError, Endpoint, Tags, Usage};
 use serde_json::{Map, Value};
@@ -130,7 +132,7 @@ pub struct Meaning {
     pub terminal_end: Option<u64>,
     /// Byte offset just past the first event that reports a failure: a client needs nothing after it.
     pub failed_end: Option<u64>,
-    /// Normalised usage, `source: provider`, when the provider sent one.
+    /// Normalised usage, when the provider sent one, or where the request itself is what is billed.
     pub usage: Option<Usage>,
     /// Tier that the provider says it served.
     pub service_tier: Option<String>,
@@ -146,6 +148,9 @@ pub struct Meaning {
     pub output_events: u64,
     /// The provider's id of the response, where later calls can refer to it.
     pub response_id: Option<String>,
+    /// The answer stands with the provider and may be read many times: what it used counts in the
+    /// first record that reports it.
+    pub is_read_again: bool,
     /// Hyper-parameters of the request.
     pub parameters: Map<String, Value>,
     /// Metadata from the request's own fields: `metadata`, `user`, `safety_identifier`, `prompt.id`,

@@ -23,17 +23,18 @@ impl Codec for Speech {
 
     fn read(&self, reading: &Reading<'_>) -> Meaning {
         let mut meaning = reader::read(reading, || Box::<Spoken>::default());
-        if meaning.usage.is_none() && reading.status.is_some_and(|status| status < 400) {
-            meaning.usage = meaning.request.as_ref().and_then(characters);
+        let answered = reading.status.is_some_and(|status| status < 400);
+        if meaning.usage.is_none() && meaning.error.is_none() && answered {
+            meaning.usage = meaning.request.as_ref().and_then(read_aloud);
         }
         meaning
     }
 }
 
-/// Where the answer is bare audio, the text that was to be spoken is all that says what is billed.
-fn characters(request: &Value) -> Option<Usage> {
+/// Without usage, speech is billed by the characters of the text.
+fn read_aloud(request: &Value) -> Option<Usage> {
     let text = request.get("input")?.as_str()?;
-    let input_characters = Some(u64::try_from(text.chars().count()).unwrap_or(u64::MAX));
+    let input_characters = u64::try_from(text.chars().count()).ok();
     Some(Usage { source: UsageSource::Estimated, input_characters, ..Usage::default() })
 }
 
@@ -84,7 +85,7 @@ impl Assembly for Spoken {
 #[cfg(test)]
 mod tests {
     use crate::codec::{Reading, read};
-    use crate::model::{Endpoint, UsageSource};
+    use crate::model::Endpoint;
     use serde_json::json;
 
     #[test]
@@ -103,6 +104,7 @@ mod tests {
         };
         let meaning = read(&reading);
         assert_eq!((meaning.response, meaning.notes), (None, vec![]));
+        assert_eq!(meaning.usage.unwrap().input_characters, Some(5));
         assert_eq!(json!(meaning.parameters), json!({"voice": "alloy", "response_format": "mp3"}));
         reading.content_type = Some("text/event-stream");
         reading.response = b"data: {\"type\":\"speech.audio.delta\",\"audio\":\"aGU=\"}\n\n\
@@ -111,28 +113,7 @@ mod tests {
         let meaning = read(&reading);
         assert_eq!(meaning.response.unwrap()["audio"], "aGVsbG8=");
         assert_eq!((meaning.first_output_event, meaning.terminal), (Some(0), true));
-        assert_eq!(meaning.usage.unwrap().total, Some(8));
-    }
-
-    #[test]
-    fn characters_where_nothing_else_is_said() {
-        let speak = |status, body: &[u8], content_type| {
-            read(&Reading {
-                endpoint: &Endpoint::from("audio.speech"),
-                provider: "openai",
-                method: "POST",
-                path: "/v1/audio/speech",
-                request: "{\"model\":\"tts-1\",\"input\":\"Grüße 🙂\"}".as_bytes(),
-                status: Some(status),
-                content_type: Some(content_type),
-                response: body,
-            })
-        };
-        let usage = speak(200, b"\xFF\xF3", "audio/mpeg").usage.unwrap();
-        assert_eq!((usage.input_characters, usage.source), (Some(7), UsageSource::Estimated));
-        assert!(speak(429, b"{\"error\":{\"message\":\"m\"}}", "application/json").usage.is_none());
-        let done = b"data: {\"type\":\"speech.audio.done\",\"usage\":{\"input_tokens\":2,\"output_tokens\":3,\"total_tokens\":5}}\n\n";
-        let usage = speak(200, done, "text/event-stream").usage.unwrap();
-        assert_eq!((usage.input_characters, usage.input), (None, Some(2)));
+        let usage = meaning.usage.unwrap();
+        assert_eq!((usage.total, usage.input_characters), (Some(8), None));
     }
 }

@@ -26,16 +26,17 @@ impl Codec for Transcripts {
     fn read(&self, reading: &Reading<'_>) -> Meaning {
         let mut meaning = reader::read(reading, || Box::<Transcript>::default());
         if meaning.usage.is_none() && meaning.error.is_none() {
-            meaning.usage = meaning.response.as_ref().and_then(duration);
+            meaning.usage = meaning.response.as_ref().and_then(heard);
         }
         meaning
     }
 }
 
-/// `verbose_json` says how long the audio is in the place of usage.
-fn duration(response: &Value) -> Option<Usage> {
-    let input_seconds = Some(usage::seconds(response.get("duration")?)?);
-    Some(Usage { source: UsageSource::Provider, input_seconds, ..Usage::default() })
+/// Whisper is billed by the second: without usage, the detailed answer says how long the audio was.
+fn heard(response: &Value) -> Option<Usage> {
+    let input_seconds = usage::seconds(response.get("duration")?)?;
+    let source = UsageSource::Provider;
+    Some(Usage { source, input_seconds: Some(input_seconds), ..Usage::default() })
 }
 
 /// The transcript, growing.
@@ -163,6 +164,28 @@ mod tests {
     }
 
     #[test]
+    fn how_long_the_audio_was() {
+        let seconds = |body: &str| {
+            let usage = of(b"", body, "application/json").usage.unwrap_or_default();
+            (usage.input_seconds.map(|seconds| seconds.to_string()), usage.raw.is_some())
+        };
+        let verbose = |duration: &str| {
+            format!(r#"{{"task":"transcribe","duration":{duration},"text":"t","segments":[]}}"#)
+        };
+        assert_eq!(
+            seconds(&verbose("8.470000267028809")),
+            (Some("8.470000267028809".to_owned()), false)
+        );
+        assert_eq!(seconds(&verbose("\"3.50\"")), (Some("3.50".to_owned()), false));
+        for none in ["-1", "null", "\"long\"", "[]", "1e400"] {
+            assert_eq!(seconds(&verbose(none)), (None, false), "{none}");
+        }
+        let stated = r#"{"text":"t","duration":1,"usage":{"type":"duration","seconds":9}}"#;
+        assert_eq!(seconds(stated), (Some("9".to_owned()), true));
+        assert_eq!(seconds(r#"{"error":{"message":"m"},"duration":1}"#), (None, false));
+    }
+
+    #[test]
     fn other_names_and_plain_text() {
         let body = "data: {\"type\":\"transcription.language\",\"audio_language\":\"en\"}\n\n\
             data: {\"type\":\"transcription.text.delta\",\"text\":\"Hi\"}\n\n\
@@ -182,23 +205,5 @@ mod tests {
         );
         assert_eq!(failed.error.unwrap().message.as_deref(), Some("m"));
         assert_eq!(failed.response.unwrap()["error"]["message"], "m");
-    }
-
-    #[test]
-    fn a_duration_stands_for_usage() {
-        for duration in ["8.47", "\"8.47\""] {
-            let body =
-                format!("{{\"task\":\"transcribe\",\"duration\":{duration},\"text\":\"Hi\"}}");
-            let usage = of(b"", &body, "application/json").usage.unwrap();
-            assert_eq!(usage.input_seconds.unwrap().to_string(), "8.47");
-            assert_eq!((usage.input, usage.raw), (None, None));
-        }
-        let both = r#"{"duration":8.47,"text":"","usage":{"type":"duration","seconds":9}}"#;
-        let usage = of(b"", both, "application/json").usage.unwrap();
-        assert_eq!(usage.input_seconds.unwrap().to_string(), "9", "what is billed wins");
-        for odd in ["-1", "null", "\"x\"", "[]"] {
-            let body = format!("{{\"duration\":{odd},\"text\":\"Hi\"}}");
-            assert!(of(b"", &body, "application/json").usage.is_none(), "{odd}");
-        }
     }
 }

@@ -53,16 +53,6 @@ const OUTPUT_DETAILS: &[&str] = &[
     "completion_token_details",
 ];
 
-/// A length of audio, from zero on: a number or the text of one.
-pub(crate) fn seconds(value: &Value) -> Option<Number> {
-    let number = match value {
-        Value::Number(number) => number.clone(),
-        Value::String(text) => text.trim().parse().ok()?,
-        _ => return None,
-    };
-    number.as_f64().is_some_and(|seconds| seconds >= 0.0 && seconds.is_finite()).then_some(number)
-}
-
 struct Reader<'a> {
     members: &'a Map<String, Value>,
     notes: &'a mut Notes,
@@ -95,8 +85,11 @@ impl Reader<'_> {
             output_reasoning: self.part(OUTPUT_DETAILS, &["reasoning_tokens"]),
             output_audio: self.part(OUTPUT_DETAILS, &["audio_tokens"]),
             output_image: self.part(OUTPUT_DETAILS, &["image_tokens"]),
-            input_seconds: self.members.get("seconds").and_then(seconds),
-            input_characters: self.count("characters"),
+            input_seconds: self
+                .members
+                .get("seconds")
+                .or(self.members.get("prompt_audio_seconds"))
+                .and_then(seconds),
             ..Usage::default()
         }
     }
@@ -214,6 +207,16 @@ impl Reader<'_> {
         }
         count
     }
+}
+
+/// Seconds, in the provider's own spelling; some write them as a text. `None` when they are none.
+pub(crate) fn seconds(value: &Value) -> Option<Number> {
+    let number = match value {
+        Value::Number(number) => number.clone(),
+        Value::String(text) if text.len() <= 32 => text.trim().parse().ok()?,
+        _ => return None,
+    };
+    number.as_f64().is_some_and(|seconds| seconds >= 0.0 && seconds.is_finite()).then_some(number)
 }
 
 /// Largest count taken for real: what a signed 64-bit column holds.

@@ -13,8 +13,8 @@ pub mod time;
 pub use endpoint::Endpoint;
 pub use exchange::{Body, ChunkLog, End, Exchange, Head};
 pub use record::{
-    CallError, Client, Cost, CostLine, CostStatus, Headers, Model, Outcome, PriceRef, Record,
-    Replaced, Sizes, Timing, Trace, Usage, UsageSource,
+    CallError, Client, Cost, CostLine, CostStatus, Headers, Model, Outcome, PriceRef, Prompts,
+    Record, Replaced, Sizes, Timing, Trace, Usage, UsageSource,
 };
 pub use secret::Secret;
 pub use tags::Tags;

@@ -219,14 +219,28 @@ pub struct Usage {
     pub output_audio: Option<u64>,
     /// Part of `output` that is images.
     pub output_image: Option<u64>,
-    /// Seconds of audio heard, where they are what is billed.
+    /// Seconds of audio that were heard, as the provider says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_seconds: Option<Number>,
-    /// Characters read aloud, where they are what is billed.
+    /// Characters that were read aloud, where no tokens say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_characters: Option<u64>,
+    /// The prompts, where the counts are those of several answers added up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<Prompts>,
     /// The provider's usage object, verbatim.
     pub raw: Option<Value>,
+}
+
+/// Sizes of several prompts, in tokens: the price of each may depend on its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompts {
+    /// How many.
+    pub count: u64,
+    /// The smallest.
+    pub smallest: u64,
+    /// The largest.
+    pub largest: u64,
 }
 
 /// Whether a cost is known.

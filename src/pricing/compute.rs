@@ -46,7 +46,10 @@ pub fn cost(charge: &Charge<'_>, found: Option<&Found<'_>>) -> Cost {
         return with_reported(cost, reported, None);
     };
     cost.price = Some(price_ref(found, Some(set)));
-    let prices = prices(charge, found, set, &mut cost);
+    let Some(prices) = prices(charge, found, set, &mut cost) else {
+        cost.status = CostStatus::Unpriced;
+        return with_reported(cost, reported, None);
+    };
     let factor = factor(charge, found, &mut cost);
     let total = add_up(&mut cost, charge, &prices, factor);
     with_reported(cost, reported, total)
@@ -72,8 +75,9 @@ fn note_source(source: UsageSource, cost: &mut Cost) {
     }
 }
 
-/// The prices that hold for the call: those of its tier where the book has them.
-fn prices(charge: &Charge<'_>, found: &Found<'_>, set: &Set, cost: &mut Cost) -> Prices {
+/// The prices that hold for the call: those of its tier where the book has them. `None` where several
+/// prompts were added up whose sizes have different prices.
+fn prices(charge: &Charge<'_>, found: &Found<'_>, set: &Set, cost: &mut Cost) -> Option<Prices> {
     let under = found.under.and_then(|model| model.set(charge.at));
     let knows = |tier: &str| set.knows_tier(tier) || under.is_some_and(|set| set.knows_tier(tier));
     let answered = charge.tier.and_then(own_tier);
@@ -88,12 +92,22 @@ fn prices(charge: &Charge<'_>, found: &Found<'_>, set: &Set, cost: &mut Cost) ->
     if let (Some(tier), None) = (said, priced) {
         cost.notes.push(format!("no price is known for the tier `{tier}`: standard prices"));
     }
-    let prompt = charge.usage.input.unwrap_or_default();
-    cost.prompt_tokens_for_step = Some(prompt);
-    let call = Circumstances { prompt, tier: priced, at: charge.at };
-    let mut prices = under.map(|set| set.prices(call)).unwrap_or_default();
-    prices.extend(set.prices(call));
-    prices
+    let input = charge.usage.input.unwrap_or_default();
+    let prompts = charge.usage.prompts;
+    let (least, most) = prompts.map_or((input, input), |all| (all.smallest, all.largest));
+    cost.prompt_tokens_for_step = Some(most);
+    let prices_of = |prompt| {
+        let call = Circumstances { prompt, tier: priced, at: charge.at };
+        let mut prices = under.map(|set| set.prices(call)).unwrap_or_default();
+        prices.extend(set.prices(call));
+        prices
+    };
+    let prices = prices_of(most);
+    if least != most && prices_of(least) != prices {
+        cost.notes.push("prompts whose sizes have different prices were added up".to_owned());
+        return None;
+    }
+    Some(prices)
 }
 
 /// A tier other than the default one, by its name in the price book.

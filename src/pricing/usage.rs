@@ -28,8 +28,6 @@ const INPUT_DETAILS: [&str; 3] =
 pub fn is_known(charge: &Charge<'_>) -> bool {
     charge.usage.input.is_some()
         || charge.usage.output.is_some()
-        || charge.usage.input_seconds.is_some()
-        || charge.usage.input_characters.is_some()
         || !charge.tools.is_empty()
         || apart(charge).next().is_some()
 }
@@ -131,11 +129,12 @@ fn is_perplexity(charge: &Charge<'_>) -> bool {
 /// What is billed apart from tokens of prompt and output.
 fn apart<'a>(charge: &'a Charge<'_>) -> impl Iterator<Item = Bucket> + 'a {
     let raw = charge.usage.raw.as_ref();
+    let characters = charge.usage.input_characters;
     let tools = charge.tools.iter().filter_map(|(name, calls)| Some(bucket(tool(name)?, *calls)));
     let citations = if is_perplexity(charge) { count(raw, &["citation_tokens"]) } else { 0 };
     let others = [
         bucket(Unit::Citation, citations),
-        bucket(Unit::InputCharacters, charge.usage.input_characters.unwrap_or_default()),
+        bucket(Unit::InputCharacters, characters.unwrap_or_else(|| count(raw, &["characters"]))),
         bucket(Unit::Pages, count(raw, &["pages_processed"])),
     ];
     tools.chain(seconds(charge)).chain(others).filter(|bucket| bucket.quantity > 0)
@@ -152,15 +151,9 @@ pub fn tool(name: &str) -> Option<Unit> {
     }
 }
 
-/// Audio that was heard: the length of a transcription, `prompt_audio_seconds` of Mistral's chat.
+/// Audio that was heard: `seconds` of a transcription, `prompt_audio_seconds` of Mistral's chat.
 fn seconds(charge: &Charge<'_>) -> Option<Bucket> {
-    let heard = charge.usage.input_seconds.as_ref().map(ToString::to_string);
-    let beside = || match charge.usage.raw.as_ref()?.get("prompt_audio_seconds")? {
-        Value::Number(number) => Some(number.to_string()),
-        Value::String(text) => Some(text.clone()),
-        _ => None,
-    };
-    let seconds = money::number(&heard.or_else(beside)?)?;
+    let seconds = money::number(&charge.usage.input_seconds.as_ref()?.to_string())?;
     let ms = (seconds + 500_000_000) / 1_000_000_000;
     let mut ms = u64::try_from(ms.min(LONGEST_AUDIO_MS)).ok()?;
     if charge.provider.eq_ignore_ascii_case("groq") {

@@ -246,6 +246,14 @@ impl Store {
         self.inner.pool.read(|conn| Ok(sessions::of_response(conn, id)?))
     }
 
+    /// Whether a record has the usage that the provider reported for this response or file.
+    ///
+    /// # Errors
+    /// The read pool's.
+    pub fn has_usage_of(&self, id: &str, upstream: &str) -> Result<bool, StoreError> {
+        self.inner.pool.read(|conn| Ok(sessions::has_usage_of(conn, id, upstream)?))
+    }
+
     /// Whether an entry of any size would find room in the queue to the writer.
     pub fn has_room(&self) -> bool {
         self.inner.shared.has_room()

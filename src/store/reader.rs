@@ -19,6 +19,8 @@ use std::{
 
 /// Longest read: a long reader keeps the write-ahead log from being reused (R24).
 const DEADLINE: Duration = Duration::from_secs(2);
+/// Longest count of all rows of a large store that is in no cache.
+const COUNTING: Duration = Duration::from_secs(10);
 /// Most idle connections.
 const POOL: usize = 8;
 /// Most rows of a page.
@@ -223,12 +225,28 @@ impl Reader {
         self.pool.read(|conn| Ok(load(conn, seq)?))
     }
 
+    /// What can be said of the store at once, however large it is: its path, and as many calls as fit
+    /// between the oldest and the newest.
+    ///
+    /// # Errors
+    /// `SQLite`'s.
+    pub fn glance(&self) -> Result<Info, StoreError> {
+        self.pool.read(|conn| {
+            let first: Option<i64> =
+                conn.query_row("SELECT min(seq) FROM calls", [], |row| row.get(0))?;
+            let last_seq = open::last_seq(conn)?;
+            let calls = first.map_or(0, |first| (last_seq - first + 1).max(0));
+            let path = self.pool.file.display().to_string();
+            Ok(Info { path, last_seq, calls: u64::try_from(calls).unwrap_or(0), ..Info::default() })
+        })
+    }
+
     /// Facts about the store.
     ///
     /// # Errors
     /// `SQLite`'s.
     pub fn info(&self) -> Result<Info, StoreError> {
-        self.pool.read(|conn| {
+        self.pool.read_within(Some(COUNTING), |conn| {
             let count = |sql: &str| -> rusqlite::Result<u64> {
                 let count: i64 = conn.query_row(sql, [], |row| row.get(0))?;
                 Ok(u64::try_from(count).unwrap_or(0))

@@ -13,7 +13,7 @@ use std::{fs::File, path::Path};
 /// Calls of one transaction.
 const STEP: i64 = 200;
 
-/// The writing side of a store that no server has open.
+/// The writing side of a store that no server has open; the reading side where nothing is written.
 #[derive(Debug)]
 pub struct Rewriter {
     conn: Connection,
@@ -22,7 +22,7 @@ pub struct Rewriter {
     dry: bool,
     /// What can be searched for stays as it is.
     keeps_texts: bool,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 /// A walk over the record log, as it stands in `meta` while it is not finished.
@@ -58,8 +58,12 @@ impl Rewriter {
         if !file.is_file() {
             return Err(StoreError::Directory(format!("there is no store at {}", file.display())));
         }
-        let lock = lock::take(dir)?;
-        let conn = schema::open_writer(&file)?;
+        let (lock, conn) = if dry {
+            (None, schema::open_reader(&file)?)
+        } else {
+            let lock = lock::take(dir).map_err(|error| with_advice(error, name))?;
+            (Some(lock), schema::open_writer(&file)?)
+        };
         let stored: Option<String> = conn
             .query_row("SELECT value FROM meta WHERE key = ?1", [name], |row| row.get(0))
             .optional()?;
@@ -126,6 +130,9 @@ impl Rewriter {
             rewrite(&step, entries)?;
         }
         self.job.seq = seqs.last().copied().unwrap_or(self.job.seq);
+        if self.dry {
+            return Ok(Step { looked_at: seqs.len() as u64, changed, finished });
+        }
         if changed > 0 && !self.keeps_texts {
             // The index is made anew from the calls, by the server in its idle moments.
             step.execute("DELETE FROM cursors WHERE name = ?1", [fulltext::CURSOR])?;
@@ -139,11 +146,7 @@ impl Rewriter {
                 params![self.job.name, job],
             )?;
         }
-        if self.dry {
-            step.rollback()?;
-        } else {
-            step.commit()?;
-        }
+        step.commit()?;
         Ok(Step { looked_at: seqs.len() as u64, changed, finished })
     }
 
@@ -167,4 +170,15 @@ fn rewrite(conn: &Connection, entries: Vec<(i64, Entry)>) -> rusqlite::Result<()
         Row::of(entry).update(conn, seq)?;
     }
     revise::replace(conn, &before, revise::added(conn, &seqs)?)
+}
+
+/// Who has the store, and what can be done about it.
+fn with_advice(error: StoreError, name: &str) -> StoreError {
+    match error {
+        StoreError::Locked(who) => StoreError::Locked(format!(
+            "`{name}` writes every record anew and needs the store for itself: {who}. Nothing is lost by a stop of the server; \
+             `{name} --dry-run` tells beside it what would change"
+        )),
+        error => error,
+    }
 }

@@ -255,3 +255,10 @@ pub(super) fn of_response(conn: &Connection, id: &str) -> rusqlite::Result<Optio
     let sql = "SELECT session FROM calls WHERE response_id = ? AND session IS NOT NULL ORDER BY seq DESC LIMIT 1";
     conn.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()
 }
+
+/// Whether a call has the usage that was reported for this response or file.
+pub(super) fn has_usage_of(conn: &Connection, id: &str, upstream: &str) -> rusqlite::Result<bool> {
+    let sql =
+        "SELECT 1 FROM calls WHERE response_id = ? AND upstream = ? AND usage_source = 'provider'";
+    conn.prepare_cached(sql)?.exists([id, upstream])
+}

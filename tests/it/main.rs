@@ -14,6 +14,7 @@ mod abort;
 mod api;
 mod assistants;
 mod cli;
+mod counted;
 mod delivery;
 mod disk;
 mod docs;

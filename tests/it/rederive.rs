@@ -130,7 +130,14 @@ fn a_running_server_keeps_its_store() {
     let upstream = Upstream::start(chat(0, Duration::ZERO));
     let calltap = Calltap::start(&upstream);
     let (done, _, said) = run(calltap.command().arg("recost"));
-    assert!(!done && said.contains("another calltap"), "{said}");
+    assert!(!done && said.contains("another calltap") && said.contains("--dry-run"), "{said}");
+    assert!(post(calltap.address, "/v1/chat/completions", "", &chat_body(false)).whole);
+    calltap.wait_calls("", 1);
+    for command in ["recost", "reindex"] {
+        let (done, lines, said) = run(calltap.command().args([command, "--dry-run"]));
+        assert!(done, "{said}");
+        assert!(lines.iter().any(|line| line["calls"] == 1), "{lines:?}");
+    }
 }
 
 /// `CALLTAP_TEST_RECOST` sets how many calls are priced again.

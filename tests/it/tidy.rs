@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("store", 3),
     ("interpret", 4),
     ("lineage", 4),
+    ("counted", 4),
     ("proxy", 4),
     ("server", 4),
     ("recorder", 5),

@@ -4,13 +4,14 @@
 pub(super) mod frames;
 
 use super::{
-    Codec, Meaning, Reading, errors, facts,
+    Codec, Meaning, Reading, errors,
     json::{self, trim},
     notes::Notes,
     other,
     responses::{self, Events},
     stream::{Assembly, Data},
-    sum, text,
+    sum::Total,
+    text,
 };
 use crate::model::Endpoint;
 use serde_json::{Map, Value, json};
@@ -68,15 +69,19 @@ pub(crate) fn read_socket(reading: &Reading<'_>) -> Meaning {
         let served = text::name(object.pointer("/session/model")).or_else(|| first("/model"));
         let used = responses.iter().filter_map(|response| response.get("usage"));
         let used: Vec<&Value> = used.filter(|usage| usage.is_object()).collect();
-        let mut usage = Value::Null;
-        for more in &used {
-            sum::add(&mut usage, more);
+        let mut total = Total::default();
+        for usage in &used {
+            total.add(usage, reading.provider);
         }
         if used.len() > 1 {
             notes.add("usage_of_several_responses_added");
         }
-        meaning.response = Some(json!({"usage": usage}));
-        facts::read(&mut meaning, reading.provider, &mut notes);
+        let heard = object.get("input_transcriptions").and_then(Value::as_array);
+        if heard.into_iter().flatten().any(|heard| heard.get("usage").is_some()) {
+            // Another model wrote them down, at prices of its own.
+            notes.add("usage_of_input_transcriptions_not_added");
+        }
+        total.tell(&mut meaning, reading.provider, &mut notes);
         meaning.finish_reasons = responses.iter().filter_map(responses::finish_reason).collect();
         meaning.model_served = served;
         meaning.service_tier = meaning.service_tier.or_else(|| first("/service_tier"));

@@ -1,5 +1,5 @@
 use super::frames::tests::frame;
-use crate::codec::{Meaning, Reading, read};
+use crate::codec::{Meaning, Reading, answer_text, read};
 use crate::model::Endpoint;
 use serde_json::{Value, json};
 
@@ -52,6 +52,7 @@ fn a_session_with_two_responses() {
         ],
     );
     let object = meaning.response.unwrap();
+    assert_eq!(answer_text(&object).as_deref(), Some("so far"));
     assert_eq!(object["session"], json!({"id": "sess_1", "model": "gpt-realtime"}));
     assert_eq!(object["responses"][0]["usage"], usage(10, 5));
     assert_eq!(
@@ -74,7 +75,12 @@ fn a_session_with_two_responses() {
     );
     assert_eq!(meaning.tags.user_query.as_deref(), Some("hi"));
     assert_eq!(meaning.request.unwrap()["events"][0]["audio"], json!({"base64_bytes": 4}));
-    assert_eq!(meaning.notes, ["usage_of_several_responses_added"]);
+    let prompts = usage.prompts.unwrap();
+    assert_eq!((prompts.count, prompts.smallest, prompts.largest), (2, 10, 20));
+    assert_eq!(
+        meaning.notes,
+        ["usage_of_several_responses_added", "usage_of_input_transcriptions_not_added"]
+    );
     assert!(meaning.error.is_none() && !meaning.stream);
 }
 

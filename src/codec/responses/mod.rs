@@ -40,7 +40,8 @@ impl Codec for Responses {
         meaning.finish_reasons = finish_reason(object).into_iter().collect();
         meaning.tools = tools(object);
         let runs_apart = object.get("background").and_then(Value::as_bool) == Some(true);
-        if reading.method == "GET" && !runs_apart {
+        meaning.is_read_again = reading.method == "GET" || reading.path.ends_with("/cancel");
+        if meaning.is_read_again && !runs_apart {
             // What is read again was counted when it was made; what ran in the background was not.
             meaning.usage = None;
             meaning.tools.clear();
