@@ -28,10 +28,11 @@ test: ui rust-test client-test ui-test
 rust-test:
 	@if cargo nextest --version >/dev/null 2>&1; then cargo nextest run; else cargo test; fi
 
-client-test: $(VENV)/.installed $(VENV)-libraries/.installed $(CLIENTS)/node_modules/.installed
+client-test: $(VENV)/.installed $(VENV)-libraries/.installed $(VENV)-vendors/.installed $(CLIENTS)/node_modules/.installed
 	@if [ -z "$$CALLTAP_BIN" ]; then cargo build; fi
 	CALLTAP_MATRIX=$(RESULTS).official.json $(VENV)/bin/python -m pytest -q $(CLIENTS)
 	CALLTAP_MATRIX=$(RESULTS).py.json $(VENV)-libraries/bin/python -m pytest -q $(CLIENTS)/test_clients.py
+	$(VENV)-vendors/bin/python -m pytest -q --noconftest $(CLIENTS)/test_vendors.py
 	cd $(CLIENTS) && CALLTAP_MATRIX=$(RESULTS).js.json node --test
 
 clients-matrix: client-test
@@ -42,6 +43,12 @@ $(VENV)-libraries/.installed: $(CLIENTS)/libraries.txt
 $(VENV)/.installed $(VENV)-libraries/.installed:
 	python3 -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+# Models only: what these packages would pull in beside is not needed.
+$(VENV)-vendors/.installed: $(CLIENTS)/vendors.txt
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
 	touch $@
 
 $(CLIENTS)/node_modules/.installed: $(CLIENTS)/package-lock.json

@@ -4,7 +4,10 @@ use super::{
     Common, out,
     out::{Exit, Stop},
 };
-use crate::config::{Config, FILE, Setting};
+use crate::{
+    config::{Config, FILE, Setting},
+    delivery,
+};
 use serde_json::{Map, Value as Json, json};
 use std::{fs::OpenOptions, io::Write, path::PathBuf, time::Duration};
 use tokio::net::TcpStream;
@@ -72,9 +75,17 @@ fn check(common: &Common, live: bool) -> Result<Exit, Stop> {
         Err(stop) => return Err(stop),
     };
     let file = loaded.file.map(|file| file.display().to_string());
+    let plans = delivery::plans(&loaded.config).unwrap_or_default();
+    let warnings = plans
+        .iter()
+        .filter_map(|plan| plan.warning().map(|warning| format!("sinks.{}: {warning}", plan.name)));
+    let warnings: Vec<String> = warnings.collect();
     if common.json {
-        out::line(&json!({ "ok": true, "file": file }).to_string())?;
+        out::line(&json!({ "ok": true, "file": file, "warnings": warnings }).to_string())?;
     } else {
+        for warning in &warnings {
+            out::say(&format!("warning: {warning}"));
+        }
         out::line(&format!("{}: ok", file.as_deref().unwrap_or("defaults")))?;
     }
     if !live {

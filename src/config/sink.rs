@@ -113,13 +113,17 @@ pub struct Sink {
     #[serde(default)]
     #[schemars(with = "String")]
     pub start: Start,
+    /// Headers of every request beside the kind's own, or in their place.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub headers: BTreeMap<String, Secret>,
     /// PEM file with the only certificate authorities to trust.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
 }
 
 /// Names of the keys above.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "type",
     "id",
     "enabled",
@@ -132,6 +136,7 @@ const KEYS: [&str; 13] = [
     "batch",
     "timeout",
     "start",
+    "headers",
     "ca_file",
 ];
 

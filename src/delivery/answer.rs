@@ -3,6 +3,7 @@
 use super::http::Answer;
 use crate::model::Timestamp;
 use crate::sink::{Sink, Verdict};
+use jiff::fmt::rfc2822::DateTimeParser;
 use serde_json::Value;
 use std::time::Duration;
 use uuid::Uuid;
@@ -110,7 +111,10 @@ fn denies(body: &[u8]) -> bool {
         Some(Value::Object(members)) => !members.is_empty(),
         Some(_) => true,
     };
-    body.get("success") == Some(&Value::Bool(false)) || says("error") || says("errors")
+    let is_false = |name: &str| body.get(name) == Some(&Value::Bool(false));
+    let status = body.get("status").and_then(Value::as_str).unwrap_or_default();
+    let failed = ["error", "failed", "failure"].iter().any(|bad| status.eq_ignore_ascii_case(bad));
+    is_false("success") || is_false("ok") || failed || says("error") || says("errors")
 }
 
 fn reason(answer: &Answer) -> String {
@@ -144,14 +148,26 @@ fn retry_after(answer: &Answer, now: Timestamp) -> Option<Duration> {
 
 /// Seconds from the sink's own clock to a date; from ours where it does not tell its time.
 fn until(date: &str, answer: &Answer, now: Timestamp) -> Option<f64> {
-    let read = |text: &str| {
-        let date = jiff::fmt::rfc2822::parse(text.trim()).ok()?;
-        Some(date.timestamp().as_microsecond())
-    };
-    let then = read(date)?;
-    let now = answer.header("date").and_then(read).unwrap_or(now.0);
+    let then = http_date(date)?;
+    let now = answer.header("date").and_then(http_date).unwrap_or(now.0);
     let us = u32::try_from((then - now).max(0) / 1000).unwrap_or(u32::MAX);
     Some(f64::from(us) / 1000.0)
+}
+
+/// Microseconds of a date in any of the three forms of RFC 9110 §5.6.7. A wrong day of the week is not
+/// the point.
+fn http_date(text: &str) -> Option<i64> {
+    static DATES: DateTimeParser = DateTimeParser::new().relaxed_weekday(true);
+    let text = text.trim();
+    if let Ok(time) = DATES.parse_timestamp(text) {
+        return Some(time.as_microsecond());
+    }
+    let (_, rest) = text.split_once(' ')?;
+    let old = [("%d-%b-%y %H:%M:%S GMT", rest), ("%b %e %H:%M:%S %Y", rest)];
+    old.into_iter().find_map(|(form, text)| {
+        let date = jiff::civil::DateTime::strptime(form, text).ok()?;
+        Some(jiff::tz::TimeZone::UTC.to_timestamp(date).ok()?.as_microsecond())
+    })
 }
 
 #[cfg(test)]
@@ -186,6 +202,8 @@ mod tests {
             (201, "{\"success\":true,\"error\":null,\"errors\":[]}", Verdict::Delivered),
             (200, "{\"success\":false}", Verdict::Refused),
             (200, "{\"error\":\"no\"}", Verdict::Refused),
+            (200, "{\"status\":\"error\",\"message\":\"no\"}", Verdict::Refused),
+            (200, "{\"status\":\"success\"}", Verdict::Delivered),
             (200, " <!DOCTYPE html><p>", Verdict::Pause),
             (302, "", Verdict::Pause),
             (401, "", Verdict::Pause),
@@ -223,8 +241,14 @@ mod tests {
         }
         assert_eq!(after(&[("retry-after", "99999999")], ""), Some(3600.0));
         assert_eq!(after(&[], "{\"detail\":\"slow\",\"retry_after\":7}"), Some(7.0));
-        let date = ("retry-after", "Fri, 21 Nov 2025 02:13:41 GMT");
-        assert_eq!(after(&[date], ""), Some(60.0));
+        for date in [
+            "Fri, 21 Nov 2025 02:13:41 GMT",
+            "Mon, 21 Nov 2025 02:13:41 GMT",
+            "Friday, 21-Nov-25 02:13:41 GMT",
+            "Fri Nov 21 02:13:41 2025",
+        ] {
+            assert_eq!(after(&[("retry-after", date)], ""), Some(60.0), "{date}");
+        }
         // Its clock is two days off: what counts is the span it means.
         let off = ("date", "Sun, 23 Nov 2025 02:12:41 GMT");
         assert_eq!(after(&[("retry-after", "Sun, 23 Nov 2025 02:12:46 GMT"), off], ""), Some(5.0));

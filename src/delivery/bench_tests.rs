@@ -52,6 +52,7 @@ impl Sink for Numbers {
             headers: vec![],
             body: body.to_string().into(),
             records: (0..records.len()).collect(),
+            parts: Vec::new(),
         }]
     }
 

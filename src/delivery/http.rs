@@ -2,12 +2,15 @@
 
 use crate::{
     config::Sink as Options,
-    model::Timestamp,
+    model::{Secret, Timestamp},
     proxy::tls_config,
     sink::{Request, Sink},
 };
 use bytes::Bytes;
-use reqwest::{Client, redirect::Policy};
+use reqwest::{
+    header::{HeaderMap, HeaderName, HeaderValue},
+    redirect::Policy,
+};
 use std::{error::Error, time::Duration};
 
 /// Bytes of an answer that are read; what a sink says beyond them changes nothing.
@@ -37,12 +40,44 @@ impl Answer {
     }
 }
 
+/// Connections to one sink, and what its owner wants every request to carry.
+#[derive(Debug)]
+pub struct Client {
+    connections: reqwest::Client,
+    headers: HeaderMap,
+}
+
+/// Headers that belong to the request itself.
+const OWN_HEADERS: [&str; 6] =
+    ["host", "content-length", "content-type", "transfer-encoding", "connection", "expect"];
+
 /// A client for one sink: no redirects, no proxies, no decompression, no retries.
 ///
 /// # Errors
-/// When `ca_file` cannot be read.
-pub fn client(options: &Options) -> Result<Client, String> {
-    Client::builder()
+/// The key at fault and why: `ca_file` cannot be read, or `headers` cannot be sent.
+pub fn client(options: &Options) -> Result<Client, (&'static str, String)> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &options.headers {
+        let known = HeaderName::try_from(name.as_str())
+            .ok()
+            .filter(|name| !OWN_HEADERS.contains(&name.as_str()));
+        let (Some(known), Some(value)) = (known, sensitive(value)) else {
+            return Err(("headers", format!("the header `{name}` in headers cannot be sent")));
+        };
+        headers.insert(known, value);
+    }
+    let connections = connections(options).map_err(|why| ("ca_file", why))?;
+    Ok(Client { connections, headers })
+}
+
+fn sensitive(value: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value.expose()).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn connections(options: &Options) -> Result<reqwest::Client, String> {
+    reqwest::Client::builder()
         .redirect(Policy::none())
         .no_proxy()
         .referer(false)
@@ -67,20 +102,25 @@ pub async fn send(
     request: &Request,
 ) -> Result<Answer, String> {
     let url = format!("{base_url}{}", request.path);
-    let mut sending = client.request(request.method.clone(), url).body(request.body.clone());
     let signed = sink.sign(request, Timestamp::now());
+    let mut headers = HeaderMap::new();
     for (name, value) in request.headers.iter().chain(&signed) {
-        let mut value = reqwest::header::HeaderValue::from_str(value.expose())
-            .map_err(|_| format!("the value of the header {name} cannot be sent"))?;
-        value.set_sensitive(true);
-        sending = sending.header(*name, value);
+        let value = sensitive(value)
+            .ok_or_else(|| format!("the value of the header {name} cannot be sent"))?;
+        headers.insert(*name, value);
     }
+    headers.extend(client.headers.clone());
+    let sending = client.connections.request(request.method.clone(), url);
+    let sending = sending.headers(headers.clone()).body(request.body.clone());
     let mut response = sending.send().await.map_err(|error| chain(&error))?;
-    let headers = response.headers().iter().filter_map(|(name, value)| {
+    let answered = response.headers().iter().filter_map(|(name, value)| {
         Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
     });
-    let mut answer =
-        Answer { status: response.status().as_u16(), headers: headers.collect(), body: Vec::new() };
+    let mut answer = Answer {
+        status: response.status().as_u16(),
+        headers: answered.collect(),
+        body: Vec::new(),
+    };
     while answer.body.len() < ANSWER_BYTES_MAX {
         let piece: Option<Bytes> = response
             .chunk()
@@ -90,14 +130,17 @@ pub async fn send(
         let room = ANSWER_BYTES_MAX - answer.body.len();
         answer.body.extend_from_slice(piece.get(..room).unwrap_or(&piece));
     }
-    answer.body = without_secrets(answer.body, request);
+    answer.body = without_secrets(answer.body, &headers);
     Ok(answer)
 }
 
 /// Some services repeat the key that they refuse: it must not become the reason that is kept.
-fn without_secrets(body: Vec<u8>, request: &Request) -> Vec<u8> {
-    let secrets = request.headers.iter().map(|(_, value)| value.expose());
-    let secrets = secrets.map(|value| value.strip_prefix("Bearer ").unwrap_or(value));
+fn without_secrets(body: Vec<u8>, headers: &HeaderMap) -> Vec<u8> {
+    let secrets = headers.values().filter_map(|value| value.to_str().ok());
+    let secrets = secrets.map(|value| {
+        let kinds = ["Bearer ", "Basic "];
+        kinds.iter().find_map(|kind| value.strip_prefix(kind)).unwrap_or(value)
+    });
     let found: Vec<&str> = secrets
         .filter(|secret| secret.len() >= SECRET_MIN && !secret.contains('/'))
         .filter(|secret| memchr::memmem::find(&body, secret.as_bytes()).is_some())

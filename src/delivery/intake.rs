@@ -56,6 +56,18 @@ impl Parcel {
             Load::Unfit(_) => 0,
         }
     }
+
+    /// The parcel of some of its records, given by their places in it, where that can be had without
+    /// building it anew.
+    pub fn only(&self, places: &[usize]) -> Option<Self> {
+        let Load::Request(request) = &self.load else { return None };
+        Some(Self {
+            load: Load::Request(request.only(places)?),
+            seqs: places.iter().map(|at| self.seqs.get(*at).copied()).collect::<Option<_>>()?,
+            ids: places.iter().map(|at| self.ids.get(*at).copied()).collect::<Option<_>>()?,
+            shortened: self.shortened,
+        })
+    }
 }
 
 /// What one read brought.

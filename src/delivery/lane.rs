@@ -8,7 +8,7 @@ use super::{
     answer::{Judged, Obstacle, judge, unanswered},
     backoff::{Gate, Tempo},
     board::{Board, State},
-    control::{self, Command},
+    control::{self, Command, Op},
     files::Files,
     http,
     intake::{Load, Parcel},
@@ -284,17 +284,39 @@ impl Lane {
             None => self.gate.free(self.flying.len(), now),
         };
         for _ in 0..free {
+            let room = self.has_room();
             let next = self
                 .ready
                 .iter()
                 .enumerate()
                 .filter(|(_, job)| self.obstacle.is_some() || job.due <= now)
-                .min_by_key(|(_, job)| (job.due, job.parcel.seqs.first().copied()))
+                .filter(|(_, job)| room || self.has_begun(job))
+                .min_by_key(|(_, job)| job.parcel.seqs.first().copied())
                 .map(|(at, _)| at);
             let Some(at) = next else { return };
             let mut job = self.ready.swap_remove(at);
             job.before = job.before.min(self.delivered);
+            match job.origin {
+                Origin::Live => self.live.begin(job.entry),
+                Origin::Fill => self.fill.iter_mut().for_each(|fill| fill.begin(job.entry)),
+                Origin::Alone(_) => {}
+            }
             self.send(job, now);
+        }
+    }
+
+    /// Whether one more entry may begin. What a kill would repeat is what was begun and is not yet
+    /// behind the cursor on disk: as many entries as may be in flight.
+    fn has_room(&self) -> bool {
+        let begun = self.live.begun() + self.fill.as_ref().map_or(0, Window::begun);
+        begun + self.unwritten < self.parts.plan.concurrency()
+    }
+
+    fn has_begun(&self, job: &Job) -> bool {
+        match job.origin {
+            Origin::Live => self.live.has_begun(job.entry),
+            Origin::Fill => self.fill.as_ref().is_some_and(|fill| fill.has_begun(job.entry)),
+            Origin::Alone(_) => true,
         }
     }
 
@@ -357,6 +379,7 @@ impl Lane {
     /// Does what a person asked for, after all that was settled before is on disk.
     async fn obey(&mut self, command: Command) {
         let Command { op, reply } = command;
+        let by_hand = op == Op::Resume;
         let result = if self.flush().await {
             control::apply(&self.parts.store, &self.parts.reader, &self.parts.plan.id, op).await
         } else {
@@ -365,6 +388,12 @@ impl Lane {
         if result.is_ok() {
             self.reload();
         }
+        if by_hand {
+            // Whoever lets it go on wants to see it at once, whatever the sink asked for.
+            let now = Instant::now();
+            self.gate.open(now);
+            self.ready.iter_mut().for_each(|job| job.due = now);
+        }
         // Whoever asked may be gone.
         drop(reply.send(result));
     }
@@ -372,15 +401,11 @@ impl Lane {
     /// Takes over what the store says now.
     fn reload(&mut self) {
         let Ok(Some(row)) = self.parts.reader.lane(&self.parts.plan.id) else { return };
-        let runs = row.paused.is_none();
         self.paused = row.paused;
-        let now = Instant::now();
-        if runs {
+        if self.paused.is_none() {
             self.obstacle = None;
-            self.gate.open(now);
-            self.ready.iter_mut().for_each(|job| job.due = now);
         }
-        self.look = now;
+        self.look = Instant::now();
         let same = self.fill.as_ref().map(|fill| (fill.settled(), fill.until));
         if same != row.fill.map(|(position, until)| (position, Some(until))) {
             self.fill = row.fill.map(|(position, until)| Window::new(position, Some(until)));

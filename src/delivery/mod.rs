@@ -165,6 +165,9 @@ impl Delivery {
         if !plan.options.enabled {
             return running;
         }
+        if let Some(warning) = plan.warning() {
+            tracing::warn!(sink = plan.name, "{warning}");
+        }
         let (commands, inbox) = mpsc::channel(16);
         let stop = self.inner.stop.child_token();
         let parts = Parts {

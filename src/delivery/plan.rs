@@ -48,7 +48,7 @@ pub enum Destination {
         /// Without a slash at its end.
         base_url: String,
         /// Connections to it.
-        client: reqwest::Client,
+        client: http::Client,
     },
     /// Files.
     Files(Files),
@@ -72,6 +72,15 @@ impl Plan {
     /// Whether another plan says the same.
     pub fn is_same(&self, other: &Self) -> bool {
         self.name == other.name && self.source == other.source
+    }
+
+    /// What is doubtful about it though nothing is wrong, for people.
+    pub fn warning(&self) -> Option<&'static str> {
+        let Destination::Http { base_url, .. } = &self.destination else { return None };
+        let kind = KINDS.iter().find(|kind| kind.name == self.kind)?;
+        let url: ::http::Uri = base_url.parse().ok()?;
+        let (host, warning) = kind.retired?;
+        url.host().is_some_and(|named| named.eq_ignore_ascii_case(host)).then_some(warning)
     }
 
     /// Where it delivers to, for people.
@@ -157,8 +166,9 @@ fn plan(name: &str, table: &SinkTable, environment: &Environment) -> Result<Plan
             .then(|| format!("or set the variable {}", kind.key_variables.join(" or ")));
         vec![Fault { hint, ..Fault::at(at.clone(), format!("`{at}`: {}", problem.message)) }]
     })?;
-    let client = http::client(&options)
-        .map_err(|why| vec![Fault::at(format!("{path}.ca_file"), format!("`{path}`: {why}"))])?;
+    let client = http::client(&options).map_err(|(key, why)| {
+        vec![Fault::at(format!("{path}.{key}"), format!("`{path}`: {why}"))]
+    })?;
     let destination = Destination::Http { sink, base_url, client };
     Ok(Plan { name: name.to_owned(), id, kind: kind.name, options, only, destination, source })
 }
@@ -202,6 +212,8 @@ fn base_url(
         .or(kind.base_url)
         .ok_or_else(|| Fault::at(path.to_owned(), format!("{path} needs a `base_url`")))?;
     let url = url.trim().trim_end_matches('/');
+    let tail = kind.tails.iter().find_map(|tail| url.strip_suffix(tail));
+    let url = tail.unwrap_or(url).trim_end_matches('/');
     let uri: ::http::Uri = url.parse().map_err(|_| fault("is not a URL"))?;
     let Some(authority) = uri.authority().filter(|_| uri.scheme_str().is_some()) else {
         return Err(fault("needs a scheme and a host: https://…"));
@@ -248,6 +260,54 @@ impl Plan {
             only,
             destination,
             source,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(text: &str) -> (String, Option<&'static str>) {
+        let sinks = toml::from_str(text).unwrap();
+        let plans = plans(&Config { sinks, ..Config::default() }).unwrap();
+        (plans[0].target(), plans[0].warning())
+    }
+
+    #[test]
+    fn base_urls_are_taken_as_vendors_write_them() {
+        for (kind, given, taken) in [
+            ("respan", "https://api.respan.ai/api/", "https://api.respan.ai"),
+            ("respan", "https://api.respan.ai", "https://api.respan.ai"),
+            ("keywordsai", "http://127.0.0.1:9/x/api", "http://127.0.0.1:9/x"),
+            ("otlp", "http://c:4318/v1/traces", "http://c:4318"),
+            ("otlp", "http://c:4318/otlp/", "http://c:4318/otlp"),
+            ("athina", "http://a:9000", "http://a:9000"),
+        ] {
+            let text = format!("[s]\ntype = \"{kind}\"\napi_key = \"k\"\nbase_url = \"{given}\"");
+            assert_eq!(target(&text), (taken.to_owned(), None));
+        }
+    }
+
+    #[test]
+    fn a_service_that_is_gone_is_told() {
+        let text =
+            |url: &str| format!("[s]\ntype = \"humanloop\"\napi_key = \"k\"\nbase_url = \"{url}\"");
+        let (_, warning) = target(&text("https://api.humanloop.com/v5"));
+        assert!(warning.unwrap().contains("closed"));
+        assert_eq!(target(&text("https://own.example/v5")).1, None);
+    }
+
+    #[test]
+    fn headers_of_ones_own_are_checked_and_not_shown() {
+        let text = |header: &str| format!("[s]\ntype = \"otlp\"\nheaders = {{ {header} }}\n");
+        target(&text("x-scope-orgid = \"tenant\", Authorization = \"Basic c2VjcmV0\""));
+        for wrong in ["\"a b\" = \"secret\"", "host = \"secret\"", "x = \"se\\u0001cret\""] {
+            let sinks = toml::from_str(&text(wrong)).unwrap();
+            let faults = plans(&Config { sinks, ..Config::default() }).unwrap_err();
+            assert_eq!(faults.len(), 1);
+            assert!(faults[0].message.contains("headers"), "{:?}", faults[0]);
+            assert!(!faults[0].message.contains("secret"), "{:?}", faults[0]);
         }
     }
 }

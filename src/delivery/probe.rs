@@ -72,13 +72,14 @@ pub async fn probe(plan: &Plan) -> Report {
     }
 }
 
-async fn reach(base_url: &str, client: &reqwest::Client, sink: &dyn Sink) -> Report {
+async fn reach(base_url: &str, client: &http::Client, sink: &dyn Sink) -> Report {
     let request = Request {
         method: ::http::Method::GET,
         path: "/".to_owned(),
         headers: Vec::new(),
         body: bytes::Bytes::new(),
         records: Vec::new(),
+        parts: Vec::new(),
     };
     match http::send(client, base_url, sink, &request).await {
         Ok(Answer { status, .. }) => Report {

@@ -25,9 +25,12 @@ impl Lane {
             Verdict::Split | Verdict::Refused if job.parcel.seqs.len() > 1 => {
                 self.lives();
                 self.count("split", 1);
-                let half = job.parcel.seqs.len().div_ceil(2);
-                let groups = job.parcel.seqs.chunks(half).map(<[i64]>::to_vec).collect();
-                self.rebuild(job.origin, job.entry, groups, job.parcel.shortened);
+                let places: Vec<usize> = (0..job.parcel.seqs.len()).collect();
+                // One at fault is found by quarters in as many requests as by halves, and in half as
+                // many rounds.
+                let pieces = if judged.verdict == Verdict::Split { 2 } else { 4 };
+                let groups = places.chunks(places.len().div_ceil(pieces)).map(<[usize]>::to_vec);
+                self.divide(&job, groups.collect());
             }
             Verdict::Split | Verdict::Refused => {
                 self.lives();
@@ -91,14 +94,31 @@ impl Lane {
         let is_refused = |at: usize| refused.iter().any(|(place, _)| *place == at);
         let (mut taken, mut again) = (Vec::new(), Vec::new());
         for (at, seq) in job.parcel.seqs.iter().enumerate() {
-            if is_refused(at) { again.push(vec![*seq]) } else { taken.push(*seq) }
+            if is_refused(at) { again.push(vec![at]) } else { taken.push(*seq) }
         }
         self.took(&taken, job.origin);
         if again.is_empty() {
             self.settle_entry(job.origin, job.entry, 0);
         } else {
-            self.rebuild(job.origin, job.entry, again, job.parcel.shortened);
+            self.divide(job, again);
         }
+    }
+
+    /// Requests for these records in place of one for all: taken out of it, or built anew where its
+    /// body is more than its items.
+    fn divide(&mut self, job: &Job, groups: Vec<Vec<usize>>) {
+        let parts: Option<Vec<_>> = groups.iter().map(|places| job.parcel.only(places)).collect();
+        if let Some(parts) = parts {
+            if self.settle_entry(job.origin, job.entry, parts.len()) {
+                self.queue(job.origin, job.entry, parts);
+            }
+            return;
+        }
+        let seqs = |places: Vec<usize>| {
+            places.into_iter().filter_map(|at| job.parcel.seqs.get(at).copied()).collect()
+        };
+        let groups = groups.into_iter().map(seqs).collect();
+        self.rebuild(job.origin, job.entry, groups, job.parcel.shortened);
     }
 
     fn retry(&mut self, mut job: Job, sent: Instant, judged: &Judged) {

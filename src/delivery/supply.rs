@@ -11,6 +11,9 @@ use tokio::time::Instant;
 
 /// Bytes of built requests beyond which nothing more is read.
 const HELD_BYTES_MAX: usize = 8 << 20;
+/// Batches that are built ahead of what may be sent; requests, where records travel alone.
+const BATCHES_AHEAD: usize = 2;
+const RECORDS_AHEAD: usize = 64;
 /// How long a sink that takes batches waits for more calls.
 pub(super) const LINGER: Duration = Duration::from_millis(250);
 
@@ -29,12 +32,11 @@ impl Lane {
     pub(super) fn read(&mut self) {
         let now = Instant::now();
         let stands = self.paused.is_some() || self.obstacle.is_some() || self.gate.in_trouble();
-        let busy = self.live.len() + self.fill.as_ref().map_or(0, Window::len);
         let waits = self.paused.is_some() || now < self.read_from;
         if self.reading || waits || (stands && !self.ready.is_empty()) {
             return;
         }
-        if self.held > HELD_BYTES_MAX && busy > 0 {
+        if self.held > HELD_BYTES_MAX {
             return;
         }
         let window = if stands { 1 } else { self.parts.plan.concurrency() };
@@ -42,11 +44,16 @@ impl Lane {
             self.read_due(window - self.alone.len());
             return;
         }
-        let room = window.saturating_sub(busy + self.unwritten);
-        if room == 0 {
+        let batch = self.parts.plan.batch();
+        let ahead = self.live.ahead() + self.fill.as_ref().map_or(0, Window::ahead);
+        let room = match (stands, batch) {
+            (true, _) => 1,
+            (false, 1) => RECORDS_AHEAD,
+            (false, _) => BATCHES_AHEAD,
+        };
+        if ahead > room / 2 {
             return;
         }
-        let batch = self.parts.plan.batch();
         let behind = *self.committed.borrow() - self.live.next;
         if behind <= 0 {
             self.fresh_since = None;
@@ -70,7 +77,6 @@ impl Lane {
         let Some((after, until)) = stretch.map(|stretch| (stretch.next, stretch.until)) else {
             return;
         };
-        // Few at a time where records travel alone; whole batches otherwise.
         let calls = if batch > 1 { batch } else { room };
         let (reader, plan) = (self.parts.reader.clone(), Arc::clone(&self.parts.plan));
         self.reading = true;

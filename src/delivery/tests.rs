@@ -35,7 +35,7 @@ async fn everything_is_delivered_once_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_poison_in_a_batch_is_found_by_halves() {
+async fn one_poison_in_a_batch_is_found_by_quarters() {
     let service = Service::start(|numbers, _| {
         if numbers.iter().any(|number| number % 100 == 37) {
             Act::Answer(422, "", r#"{"detail":"bad 37"}"#.into())
@@ -52,7 +52,7 @@ async fn one_poison_in_a_batch_is_found_by_halves() {
     assert!(dead.iter().all(|dead| dead.reason == r#"422 {"detail":"bad 37"}"#), "{dead:?}");
     let row = bench.row();
     assert_eq!((row.delivered, row.dead, row.waiting), (990, 10, 0));
-    // Each is found within log2(100) + 1 rounds, two requests each.
+    // Each is found within log4(100) + 1 rounds, four requests each.
     let requests = service.seen().len();
     assert!(requests <= 10 * (2 * 7 + 1) + 10, "{requests} requests");
     let refused: BTreeSet<u64> = (0..10).map(|at| at * 100 + 37).collect();

@@ -31,6 +31,8 @@ struct Entry {
     open: usize,
     /// Whether it ever had one.
     counts: bool,
+    /// Whether one was sent.
+    begun: bool,
 }
 
 impl Window {
@@ -43,7 +45,7 @@ impl Window {
     pub fn push(&mut self, through: i64, open: usize) -> u64 {
         let id = IDS.fetch_add(1, Ordering::Relaxed);
         self.next = self.next.max(through);
-        self.entries.push_back(Entry { id, through, open, counts: open > 0 });
+        self.entries.push_back(Entry { id, through, open, counts: open > 0, begun: false });
         id
     }
 
@@ -56,9 +58,26 @@ impl Window {
         true
     }
 
-    /// Entries that carry records.
-    pub fn len(&self) -> usize {
-        self.entries.iter().filter(|entry| entry.counts).count()
+    /// Something of an entry is sent.
+    pub fn begin(&mut self, id: u64) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) {
+            entry.begun = true;
+        }
+    }
+
+    /// Whether something of an entry was sent.
+    pub fn has_begun(&self, id: u64) -> bool {
+        self.entries.iter().any(|entry| entry.id == id && entry.begun)
+    }
+
+    /// Entries of which something was sent, and that are not passed.
+    pub fn begun(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.begun).count()
+    }
+
+    /// Entries with requests that were all built ahead.
+    pub fn ahead(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.open > 0 && !entry.begun).count()
     }
 
     /// Moves over what is settled; gives how far that is, and over how many entries with records.

@@ -19,6 +19,8 @@ pub const KIND: Kind = Kind {
     aliases: &[],
     base_url: Some("https://log.athina.ai"),
     url_variables: &["ATHINA_BASE_URL"],
+    tails: &[],
+    retired: None,
     key_variables: &["ATHINA_API_KEY"],
     build,
 };

@@ -80,6 +80,9 @@ pub(super) fn all() -> Vec<(&'static str, Record)> {
     all.extend(texts());
     all.extend(others());
     all.extend(failures());
+    all.extend(newer_chats());
+    all.extend(bills());
+    all.extend(ends());
     for (place, (_, record)) in all.iter_mut().enumerate() {
         let id = format!("0197341c-5a00-7000-8000-{place:012}");
         record.id = id.parse().unwrap();
@@ -256,6 +259,147 @@ fn others() -> Vec<(&'static str, Record)> {
                 "response": {"id": "msg_1", "object": "thread.message", "role": "assistant",
                     "content": [{"type": "text", "text": {"value": "x = 1", "annotations": []}},
                         {"type": "image_file", "image_file": {"file_id": "file-2"}}]}
+            })),
+        ),
+    ]
+}
+
+fn choice(message: &Value) -> Value {
+    json!({"choices": [{"index": 0, "finish_reason": "stop", "message": message}]})
+}
+
+fn words(text: &str) -> Value {
+    json!({"role": "assistant", "content": text})
+}
+
+fn newer_chats() -> Vec<(&'static str, Record)> {
+    let call = |at: u8| {
+        json!({"id": format!("call_{at}"), "type": "function", "index": at,
+            "function": {"name": "weather", "arguments": format!("{{\"city\":{at}}}")}})
+    };
+    vec![
+        (
+            "parallel tool calls in a stream",
+            record(json!({
+                "stream": true, "timing": {"ttft_ms": 80.5}, "finish_reasons": ["tool_calls"],
+                "response": {"choices": [{"index": 0, "finish_reason": "tool_calls", "message":
+                    {"role": "assistant", "content": null, "tool_calls": [call(0), call(1), call(2)]}}]}
+            })),
+        ),
+        (
+            "reasoning, with effort",
+            record(json!({
+                "provider": "deepseek", "model": {"requested": "deepseek-reasoner"},
+                "usage": {"output": 500, "total": 520, "output_reasoning": 480},
+                "parameters": {"reasoning_effort": "high", "max_completion_tokens": 900},
+                "response": choice(&json!({"role": "assistant", "content": "7", "reasoning_content": "3 + 4"}))
+            })),
+        ),
+        (
+            "spoken answer",
+            record(json!({
+                "parameters": {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}},
+                "usage": {"output_audio": 3, "input_audio": 2},
+                "response": choice(&json!({"role": "assistant", "content": null, "audio":
+                    {"id": "audio_1", "data": "AAAA", "transcript": "Pong.", "expires_at": 1}}))
+            })),
+        ),
+        (
+            "sources named",
+            record(json!({
+                "parameters": {"web_search_options": {}},
+                "response": choice(&json!({"role": "assistant", "content": "It rains.", "annotations": [
+                    {"type": "url_citation", "url_citation": {"url": "https://weather.test", "title": "W",
+                        "start_index": 0, "end_index": 9}}]}))
+            })),
+        ),
+        (
+            "probabilities of tokens",
+            record(json!({
+                "parameters": {"logprobs": true, "top_logprobs": 1, "logit_bias": {"50256": -100}, "seed": 7},
+                "response": {"choices": [{"index": 0, "finish_reason": "length", "message": words("Po"),
+                    "logprobs": {"content": [{"token": "Po", "logprob": -0.1, "bytes": [80, 111],
+                        "top_logprobs": []}]}}]},
+                "finish_reasons": ["length"]
+            })),
+        ),
+    ]
+}
+
+fn bills() -> Vec<(&'static str, Record)> {
+    vec![
+        (
+            "written to a cache, billed by the provider",
+            record(json!({
+                "provider": "openrouter", "usage": {"input": 2000, "input_cache_write": 1900, "total": 2005},
+                "cost": {"basis": "reported", "total": "0.0123", "cache_write": "0.01"},
+                "response": choice(&words("Pong."))
+            })),
+        ),
+        (
+            "a model without a price",
+            record(json!({
+                "provider": "vllm", "cost": {"status": "unpriced", "total": null, "input": null, "output": null},
+                "response": choice(&words("Pong."))
+            })),
+        ),
+    ]
+}
+
+fn ends() -> Vec<(&'static str, Record)> {
+    vec![
+        (
+            "response that is incomplete",
+            of(
+                "responses",
+                json!({"model": "o4-mini", "input": "Count.", "reasoning": {"effort": "low"}}),
+                json!({"object": "response", "status": "incomplete",
+                    "incomplete_details": {"reason": "max_output_tokens"},
+                    "output": [{"type": "reasoning", "summary": []}]}),
+            ),
+        ),
+        (
+            "edited picture",
+            of(
+                "images.edits",
+                json!("--x\r\nfile"),
+                json!({"created": 1, "data": [{"url": "https://img.test/d"}]}),
+            ),
+        ),
+        (
+            "translation",
+            of(
+                "audio.translations",
+                json!("--x\r\nfile"),
+                json!({"text": "Good night.", "segments": []}),
+            ),
+        ),
+        (
+            "realtime",
+            of(
+                "realtime",
+                json!({"model": "gpt-realtime", "messages": [{"role": "user", "content": "Hello?"}]}),
+                json!({"object": "realtime.session", "output": [{"type": "message", "role": "assistant",
+                    "content": [{"type": "audio", "transcript": "Hi."}]}]}),
+            ),
+        ),
+        (
+            "broken off upstream",
+            record(json!({
+                "stream": true, "outcome": "upstream_truncated", "finish_reasons": [],
+                "error": {"source": "upstream", "type": null, "code": "upstream_truncated",
+                    "message": "the stream ended early", "param": null},
+                "usage": {"source": "estimated"}, "response": {"choices": [{"index": 0, "message": words("Po")}]}
+            })),
+        ),
+        (
+            "interrupted",
+            record(json!({
+                "outcome": "interrupted", "status": null, "finish_reasons": [], "response": null,
+                "error": {"source": "calltap", "type": null, "code": "interrupted",
+                    "message": "calltap ended first", "param": null},
+                "usage": {"source": "none", "input": null, "output": null, "total": null},
+                "cost": {"status": "no_usage", "total": null, "input": null, "output": null}
             })),
         ),
     ]

@@ -5,13 +5,14 @@
 
 use super::{
     Kind, Limits, Problem, Request, Settings, Sink, Verdict,
-    batch::runs,
+    batch::{body, runs},
     facts::{self, Costs, add_metadata, error_text, positive_millis, unix_ms},
     json::{Members, fit, millis, text},
     own::{Own, problem},
     talk::{Kind as Work, Talk, without_nulls},
 };
 use crate::model::{Record, Secret};
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -22,6 +23,8 @@ pub const KIND: Kind = Kind {
     aliases: &[],
     base_url: Some("https://api.honeyhive.ai"),
     url_variables: &["HH_API_URL"],
+    tails: &[],
+    retired: None,
     key_variables: &["HH_API_KEY"],
     build,
 };
@@ -126,11 +129,11 @@ impl Sink for HoneyHive {
         let mut requests = Vec::new();
         for (_, places) in groups {
             let members: Vec<&Record> = places.iter().filter_map(|at| records.get(*at)).collect();
-            let events: Vec<Value> = members.iter().map(|record| self.event(record)).collect();
+            let events: Vec<Bytes> = members.iter().map(|record| self.event(record)).collect();
             let room = Limits { bytes: LIMITS.bytes - FRAME_BYTES, ..LIMITS };
             for run in runs(&events, room) {
-                let body = self.body(&members[run.clone()], &events[run.clone()]);
-                requests.push(self.request(&body, places[run].to_vec()));
+                let (members, events) = (&members[run.clone()], &events[run.clone()]);
+                requests.push(self.request(members, events, places[run].to_vec()));
             }
         }
         requests
@@ -165,7 +168,7 @@ impl Sink for HoneyHive {
 
     /// No events: nothing to store, after the key was looked at.
     fn probe(&self) -> Option<Request> {
-        Some(self.request(&json!({(self.list()): []}), Vec::new()))
+        Some(self.request(&[], &[], Vec::new()))
     }
 }
 
@@ -174,22 +177,33 @@ impl HoneyHive {
         if self.flavour == Flavour::V1 { "events" } else { "model_events" }
     }
 
-    fn request(&self, body: &Value, records: Vec<usize>) -> Request {
+    fn request(&self, members: &[&Record], events: &[Bytes], places: Vec<usize>) -> Request {
         let path =
             if self.flavour == Flavour::V1 { "/v1/events/batch" } else { "/events/model/batch" };
         let headers = vec![("authorization", self.authorization.clone())];
-        Request::json(path, headers, fit(body, LIMITS.bytes), records)
+        let rest = self.rest(members);
+        let of_session = rest.contains_key("session_properties");
+        let rest = json!(rest).to_string();
+        let comma = if rest == "{}" { "" } else { "," };
+        let before = format!("{{\"{}\":[", self.list());
+        let after = format!("]{comma}{}", rest.trim_start_matches('{'));
+        let mut request = Request::batch(path, headers, body(&before, events, ",", &after), places);
+        if of_session {
+            // What is said of a session is taken from all its events.
+            request.parts.clear();
+        }
+        request
     }
 
     fn source(&self, record: &Record) -> Option<String> {
         record.tags.environment.clone().or_else(|| self.source.clone())
     }
 
-    fn body(&self, records: &[&Record], events: &[Value]) -> Value {
+    /// What stands beside the events.
+    fn rest(&self, records: &[&Record]) -> Map<String, Value> {
         let mut body = Members::default();
-        body.put(self.list(), events.to_vec());
-        if self.flavour == Flavour::V1 {
-            return body.into_value();
+        if self.flavour == Flavour::V1 || records.is_empty() {
+            return body.0;
         }
         let named =
             records.first().and_then(|record| Some((record, record.tags.session.as_ref()?)));
@@ -208,10 +222,10 @@ impl HoneyHive {
             properties.put("metadata", json!({"session_external_id": session, "record_ids": ids}));
             body.put("session_properties", properties.into_value());
         }
-        body.into_value()
+        body.0
     }
 
-    fn event(&self, record: &Record) -> Value {
+    fn event(&self, record: &Record) -> Bytes {
         let talk = Talk::of(record);
         let mut event = if self.flavour == Flavour::V1 {
             v1_event(record, &talk)
@@ -233,7 +247,8 @@ impl HoneyHive {
         if self.flavour == Flavour::Seed {
             event.0.retain(|name, _| SEED.contains(&name.as_str()));
         }
-        fit_event(event.into_value())
+        // One that is too large alone is cut.
+        fit(&event.into_value(), LIMITS.bytes - FRAME_BYTES - 1)
     }
 
     fn model_event(&self, record: &Record, talk: &Talk) -> Members {
@@ -252,15 +267,6 @@ impl HoneyHive {
         event.add("response_format", asked(record, "response_format").filter(|it| it.is_object()));
         event
     }
-}
-
-/// An event that is too large alone is cut.
-fn fit_event(event: Value) -> Value {
-    let room = LIMITS.bytes - FRAME_BYTES;
-    if event.to_string().len() < room {
-        return event;
-    }
-    serde_json::from_slice(&fit(&event, room - 1)).unwrap_or(event)
 }
 
 /// The members that only `/v1/events/batch` has.

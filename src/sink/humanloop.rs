@@ -22,9 +22,17 @@ pub const KIND: Kind = Kind {
     aliases: &[],
     base_url: None,
     url_variables: &[],
+    tails: &[],
+    retired: Some(RETIRED),
     key_variables: &["HUMANLOOP_API_KEY"],
     build,
 };
+
+/// The vendor's own host.
+const RETIRED: (&str, &str) = (
+    "api.humanloop.com",
+    "Humanloop closed this service on 8 September 2025: nothing can be delivered there. Give the base URL of a server that speaks its API",
+);
 
 /// Largest body. No limit is documented.
 const BODY_BYTES_MAX: usize = 20_000_000;

@@ -6,14 +6,16 @@
 
 use super::{
     Kind, Limits, Problem, Request, Settings, Sink, Verdict,
-    batch::runs,
+    batch::{body, runs},
     facts::{self, Costs, NO_CONTENT, add_metadata, body_text, error_text},
     json::{Members, clip_chars, fit, seconds, text},
     own::Own,
     talk::{Kind as Work, Message, Talk, part_text},
 };
 use crate::model::{Outcome, Record, Secret};
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
+use std::ops::Range;
 use uuid::Uuid;
 
 /// How Keywords AI is reached.
@@ -22,6 +24,8 @@ pub const KEYWORDSAI: Kind = Kind {
     aliases: &[],
     base_url: Some("https://api.keywordsai.co"),
     url_variables: &["KEYWORDSAI_BASE_URL", "KEYWORDS_AI_BASE_URL"],
+    tails: &["/api"],
+    retired: None,
     key_variables: &["KEYWORDSAI_API_KEY"],
     build: |settings| build(settings, &KEYWORDSAI, &["create", "logs", "batch"]),
 };
@@ -32,6 +36,8 @@ pub const RESPAN: Kind = Kind {
     aliases: &[],
     base_url: Some("https://api.respan.ai"),
     url_variables: &["RESPAN_BASE_URL"],
+    tails: &["/api"],
+    retired: None,
     key_variables: &["RESPAN_API_KEY", "KEYWORDSAI_API_KEY"],
     build: |settings| build(settings, &RESPAN, &["logs", "create", "batch"]),
 };
@@ -93,14 +99,15 @@ impl Sink for KeywordsAi {
     }
 
     fn requests(&self, records: &[Record]) -> Vec<Request> {
-        let logs: Vec<Value> = records.iter().map(log).collect();
+        let logs: Vec<Bytes> = records.iter().map(log).collect();
         let room = Limits { bytes: LOG_BYTES_MAX - 16, ..self.limits() };
-        let body = |logs: &[Value]| match logs {
-            [log] if !self.batch => fit(log, LOG_BYTES_MAX),
-            logs => fit(&json!({"logs": logs}), LOG_BYTES_MAX),
+        let one = |run: Range<usize>| match &logs[run.clone()] {
+            [log] if !self.batch => self.request(log.clone(), run.collect()),
+            logs => {
+                let body = body("{\"logs\":[", logs, ",", "]}");
+                Request::batch(self.path, self.headers(), body, run.collect())
+            }
         };
-        let one =
-            |run: std::ops::Range<usize>| self.request(body(&logs[run.clone()]), run.collect());
         runs(&logs, room).into_iter().map(one).collect()
     }
 
@@ -131,23 +138,27 @@ impl Sink for KeywordsAi {
 }
 
 impl KeywordsAi {
-    fn request(&self, body: bytes::Bytes, records: Vec<usize>) -> Request {
-        let headers = vec![("authorization", self.authorization.clone())];
-        Request::json(self.path, headers, body, records)
+    fn headers(&self) -> Vec<(&'static str, Secret)> {
+        vec![("authorization", self.authorization.clone())]
+    }
+
+    fn request(&self, body: Bytes, records: Vec<usize>) -> Request {
+        Request::json(self.path, self.headers(), body, records)
     }
 }
 
 /// The log of a record, without the raw bodies where they would make it too large.
-fn log(record: &Record) -> Value {
-    let mut log = members(record);
-    if json!(log.0).to_string().len() > LOG_BYTES_MAX - 1024 {
-        log.0.shift_remove("full_request");
-        log.0.shift_remove("full_response");
-        log.put("warnings", "raw bodies left out: the log would be larger than 20 MB");
-        let cut = fit(&log.clone().into_value(), LOG_BYTES_MAX - 1024);
-        return serde_json::from_slice(&cut).unwrap_or_else(|_| log.into_value());
+fn log(record: &Record) -> Bytes {
+    let log = members(record).into_value();
+    let whole = log.to_string();
+    if whole.len() <= LOG_BYTES_MAX - 1024 {
+        return whole.into();
     }
-    log.into_value()
+    let mut log = members(record);
+    log.0.shift_remove("full_request");
+    log.0.shift_remove("full_response");
+    log.put("warnings", "raw bodies left out: the log would be larger than 20 MB");
+    fit(&log.into_value(), LOG_BYTES_MAX - 1024)
 }
 
 fn members(record: &Record) -> Members {
@@ -355,7 +366,7 @@ mod tests {
     #[test]
     fn identifiers_are_cut_and_kept_whole_in_metadata() {
         let record = fixtures::record(json!({"tags": {"session": "é".repeat(121), "user": "u"}}));
-        let log = log(&record);
+        let log: Value = serde_json::from_slice(&log(&record)).unwrap();
         assert_eq!(log["thread_identifier"], "é".repeat(120));
         assert_eq!(log["metadata"]["session_id"], "é".repeat(121));
         assert!(log["metadata"].get("user_id").is_none());
@@ -365,10 +376,11 @@ mod tests {
     fn a_log_is_at_most_20_megabytes() {
         let huge = json!({"messages": [{"role": "user", "content": "x".repeat(15_000_000)}]});
         let half = log(&fixtures::record(json!({"request": huge})));
+        let half: Value = serde_json::from_slice(&half).unwrap();
         assert!(half.get("full_request").is_none() && half["warnings"].is_string());
         assert_eq!(half["prompt_messages"][0]["content"].as_str().unwrap().len(), 15_000_000);
         let more = json!({"messages": [{"role": "user", "content": "x".repeat(25_000_000)}]});
-        assert!(log(&fixtures::record(json!({"request": more}))).to_string().len() < LOG_BYTES_MAX);
+        assert!(log(&fixtures::record(json!({"request": more}))).len() < LOG_BYTES_MAX);
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod webhook;
 
 use crate::model::{Record, Secret, Timestamp};
 use bytes::Bytes;
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, ops::Range};
 use uuid::Uuid;
 
 /// A kind of destination: one file, and one line in [`KINDS`].
@@ -37,6 +37,10 @@ pub struct Kind {
     pub base_url: Option<&'static str>,
     /// Variables, first that is set wins, that the vendor's own clients read the base URL from.
     pub url_variables: &'static [&'static str],
+    /// Ends of a base URL that requests bring themselves: vendors write it with and without.
+    pub tails: &'static [&'static str],
+    /// A host that is gone, and what to say to whoever still names it.
+    pub retired: Option<(&'static str, &'static str)>,
     /// Variables, first that is set wins, that the vendor's own clients read the key from.
     pub key_variables: &'static [&'static str],
     /// Reads the kind's own settings.
@@ -137,6 +141,9 @@ pub struct Request {
     pub body: Bytes,
     /// Which of the records it carries, by place.
     pub records: Vec<usize>,
+    /// Where the item of each of them stands in the body, if what is around the items is the same for
+    /// any choice of them; else empty.
+    pub parts: Vec<Range<usize>>,
 }
 
 impl Request {
@@ -148,7 +155,39 @@ impl Request {
         records: Vec<usize>,
     ) -> Self {
         headers.extend(Secret::new("application/json").map(|kind| ("content-type", kind)));
-        Self { method: http::Method::POST, path: path.to_owned(), headers, body, records }
+        let (method, path) = (http::Method::POST, path.to_owned());
+        Self { method, path, headers, body, records, parts: Vec::new() }
+    }
+
+    /// A POST of JSON that can be taken apart.
+    fn batch(
+        path: &str,
+        headers: Vec<(&'static str, Secret)>,
+        body: batch::Body,
+        records: Vec<usize>,
+    ) -> Self {
+        Self { parts: body.parts, ..Self::json(path, headers, body.bytes, records) }
+    }
+
+    /// The request for some of its records alone, given by their places in it: what building it from
+    /// them would give. `None` where it cannot be taken apart.
+    pub fn only(&self, places: &[usize]) -> Option<Self> {
+        let (first, last) = (self.parts.first()?, self.parts.last()?);
+        let between = self.parts.get(1).map_or(0..0, |second| first.end..second.start);
+        let between = self.body.get(between)?;
+        let mut body = self.body.get(..first.start)?.to_vec();
+        let (mut parts, mut records) = (Vec::new(), Vec::new());
+        for (at, place) in places.iter().enumerate() {
+            if at > 0 {
+                body.extend_from_slice(between);
+            }
+            let item = self.body.get(self.parts.get(*place)?.clone())?;
+            parts.push(body.len()..body.len() + item.len());
+            body.extend_from_slice(item);
+            records.push(*self.records.get(*place)?);
+        }
+        body.extend_from_slice(self.body.get(last.end..)?);
+        Some(Self { body: body.into(), records, parts, ..self.clone() })
     }
 }
 
@@ -163,7 +202,7 @@ pub enum Verdict {
     Pause,
     /// Too large: send in halves.
     Split,
-    /// One of the records is refused: find it by halves; alone, it is a dead letter.
+    /// One of the records is refused: find it by quarters; alone, it is a dead letter.
     Refused,
     /// Part of the batch was taken; the records at these places were refused, with the vendor's
     /// reasons. Each is sent once more alone, and is a dead letter when refused again.

@@ -78,6 +78,31 @@ fn every_record_is_in_one_request_and_a_resend_is_identical() {
     }
 }
 
+/// Half of a batch is the same bytes whether it is taken out of the batch or built from its records.
+#[test]
+fn a_batch_can_be_taken_apart() {
+    let records: Vec<Record> = fixtures::all().into_iter().map(|(_, record)| record).collect();
+    let mut apart = std::collections::BTreeSet::new();
+    for (name, own, _) in FLAVOURS.iter().chain(&[WEBHOOK, WEBHOOK_LINES]) {
+        let sink = sink(name, own);
+        for request in sink.requests(&records) {
+            for places in [vec![0], vec![1, 2], vec![request.records.len() - 1]] {
+                let Some(part) = request.only(&places) else { continue };
+                let chosen: Vec<Record> =
+                    part.records.iter().map(|place| records[*place].clone()).collect();
+                let built = sink.requests(&chosen).remove(0);
+                assert_eq!((&part.body, &part.path), (&built.body, &built.path), "{name} {own}");
+                assert_eq!(part.parts, built.parts, "{name} {own}");
+                apart.insert(*name);
+            }
+        }
+    }
+    assert_eq!(Vec::from_iter(apart), ["honeyhive", "keywordsai", "otlp", "webhook"]);
+}
+
+const WEBHOOK: (&str, &str, &[&str]) = ("webhook", "", &[]);
+const WEBHOOK_LINES: (&str, &str, &[&str]) = ("webhook", "format = 'ndjson'", &[]);
+
 /// One file a flavour, with the body of each fixture.
 #[test]
 fn payloads() {

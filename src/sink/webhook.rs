@@ -5,7 +5,7 @@
 
 use super::{
     Kind, Limits, Problem, Request, Settings, Sink,
-    batch::runs,
+    batch::{body, runs},
     json::fit,
     own::{Own, problem},
 };
@@ -13,7 +13,6 @@ use crate::model::{Record, Secret, Timestamp};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 
@@ -23,6 +22,8 @@ pub const KIND: Kind = Kind {
     aliases: &[],
     base_url: None,
     url_variables: &[],
+    tails: &[],
+    retired: None,
     key_variables: &[],
     build,
 };
@@ -61,28 +62,18 @@ impl Sink for Webhook {
     }
 
     fn requests(&self, records: &[Record]) -> Vec<Request> {
-        let whole = |record| serde_json::to_value(record).unwrap_or_default();
-        let items: Vec<Value> = records.iter().map(whole).map(|item| cut(&item)).collect();
-        let one = |run: Range<usize>| {
-            let (records, items) = (records.get(run.clone())?, items.get(run.clone())?);
-            Some(self.request(records, items, run.collect()))
-        };
+        let items: Vec<Bytes> = records.iter().map(item).collect();
+        let one = |run: Range<usize>| self.request(&items[run.clone()], run.collect());
         let room = Limits { bytes: LIMITS.bytes - 2, ..LIMITS };
-        runs(&items, room).into_iter().filter_map(one).collect()
+        runs(&items, room).into_iter().map(one).collect()
     }
 
     fn sign(&self, request: &Request, now: Timestamp) -> Vec<(&'static str, Secret)> {
-        let id = request.headers.iter().find(|(name, _)| *name == "webhook-id");
-        let (Some((_, id)), Some(key)) = (id, signing_key(&self.secret)) else { return Vec::new() };
-        let seconds = now.0.div_euclid(1_000_000).to_string();
-        let Ok(mac) = Hmac::<Sha256>::new_from_slice(&key) else { return Vec::new() };
-        let digest = [id.expose().as_bytes(), b".", seconds.as_bytes(), b".", &request.body]
-            .into_iter()
-            .fold(mac, Mac::chain_update)
-            .finalize()
-            .into_bytes();
-        let signature = format!("v1,{}", STANDARD.encode(digest));
-        [("webhook-timestamp", seconds), ("webhook-signature", signature)]
+        let (id, seconds) = (message_id(&request.body), now.0.div_euclid(1_000_000).to_string());
+        let Some(signature) = self.signature(&id, &seconds, &request.body) else {
+            return Vec::new();
+        };
+        [("webhook-id", id), ("webhook-timestamp", seconds), ("webhook-signature", signature)]
             .into_iter()
             .filter_map(|(name, value)| Some((name, Secret::new(&value)?)))
             .collect()
@@ -90,42 +81,47 @@ impl Sink for Webhook {
 }
 
 impl Webhook {
-    fn request(&self, records: &[Record], items: &[Value], places: Vec<usize>) -> Request {
-        let kind = if self.lines { "application/x-ndjson" } else { "application/json" };
-        let headers = [
-            ("webhook-id", Secret::new(&message_id(records))),
-            ("authorization", self.authorization.clone()),
-            ("content-type", Secret::new(kind)),
-        ];
+    fn request(&self, items: &[Bytes], records: Vec<usize>) -> Request {
+        let (kind, body) = if self.lines {
+            ("application/x-ndjson", body("", items, "\n", "\n"))
+        } else {
+            ("application/json", body("[", items, ",", "]"))
+        };
+        let headers =
+            [("authorization", self.authorization.clone()), ("content-type", Secret::new(kind))];
         Request {
             method: http::Method::POST,
             path: String::new(),
             headers: headers.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
-            body: self.body(items),
-            records: places,
+            body: body.bytes,
+            records,
+            parts: body.parts,
         }
     }
 
-    fn body(&self, items: &[Value]) -> Bytes {
-        if self.lines {
-            return items.iter().map(|item| format!("{item}\n")).collect::<String>().into();
-        }
-        Value::Array(items.to_vec()).to_string().into()
+    fn signature(&self, id: &str, seconds: &str, body: &[u8]) -> Option<String> {
+        let key = signing_key(&self.secret)?;
+        let mac = Hmac::<Sha256>::new_from_slice(&key).ok()?;
+        let digest = [id.as_bytes(), b".", seconds.as_bytes(), b".", body]
+            .into_iter()
+            .fold(mac, Mac::chain_update)
+            .finalize()
+            .into_bytes();
+        Some(format!("v1,{}", STANDARD.encode(digest)))
     }
 }
 
-/// A record that is too large alone is cut.
-fn cut(item: &Value) -> Value {
-    serde_json::from_slice(&fit(item, LIMITS.bytes - 4)).unwrap_or_default()
+/// The record in JSON; one that is too large alone is cut.
+fn item(record: &Record) -> Bytes {
+    match serde_json::to_vec(record) {
+        Ok(whole) if whole.len() <= LIMITS.bytes - 4 => whole.into(),
+        _ => fit(&serde_json::to_value(record).unwrap_or_default(), LIMITS.bytes - 4),
+    }
 }
 
 /// The same for the same records, so that a receiver knows a repetition.
-fn message_id(records: &[Record]) -> String {
-    let mut hash = Sha256::new();
-    for record in records {
-        hash.update(record.id.as_bytes());
-    }
-    format!("msg_{}", hex::encode(&hash.finalize()[..16]))
+fn message_id(body: &[u8]) -> String {
+    format!("msg_{}", hex::encode(&Sha256::digest(body)[..16]))
 }
 
 /// The bytes of a secret: what follows `whsec_` is Base64, anything else is taken as it stands.
@@ -146,16 +142,14 @@ mod tests {
     fn the_signature_is_the_conventions() {
         let secret = Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let sink = Webhook { secret, authorization: None, lines: false };
-        let request = Request {
-            method: http::Method::POST,
-            path: String::new(),
-            headers: vec![("webhook-id", Secret::new("msg_p5jXN8AQM9LWM0D4loKWxJek").unwrap())],
-            body: r#"{"test": 2432232314}"#.into(),
-            records: vec![0],
-        };
+        let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+        let signature = sink.signature(id, "1614265330", br#"{"test": 2432232314}"#);
+        assert_eq!(signature.unwrap(), "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        let request = sink.request(&[Bytes::from_static(b"{}")], vec![0]);
         let signed = sink.sign(&request, Timestamp(1_614_265_330_000_000));
-        assert_eq!(signed[0].1.expose(), "1614265330");
-        assert_eq!(signed[1].1.expose(), "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        let names: Vec<&str> = signed.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["webhook-id", "webhook-timestamp", "webhook-signature"]);
+        assert_eq!(signed[1].1.expose(), "1614265330");
     }
 
     #[test]

@@ -46,6 +46,12 @@ impl Work {
         }
     }
 
+    /// Whether it only says how far a lane is. What a power cut forgets of that is delivered again, so
+    /// it need not wait for the disk.
+    pub(super) fn is_progress(&self) -> bool {
+        matches!(self, Self::Lane(change, _) if matches!(change.1, LaneChange::Progress(_)))
+    }
+
     /// How many records are lost with it.
     pub(super) fn records(&self) -> u64 {
         match self {
@@ -78,6 +84,8 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<(usize, Work)>,
+    /// Progress of lanes, one change of each at most: it goes first and by itself.
+    progress: Vec<(usize, Work)>,
     bytes: usize,
     /// Taken by the writer, not yet committed.
     writing: usize,
@@ -86,6 +94,12 @@ struct State {
     dropped: BTreeMap<String, u64>,
     dropped_unsaved: bool,
     closing: bool,
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.progress.is_empty()
+    }
 }
 
 /// What the writer is to do next.
@@ -130,7 +144,11 @@ impl Shared {
             answer(&mut work, trouble);
         }
         state.bytes += size;
-        state.queue.push_back((size, work));
+        if work.is_progress() {
+            state.progress.push((size, work));
+        } else {
+            state.queue.push_back((size, work));
+        }
         drop(state);
         self.wake.notify_one();
     }
@@ -144,17 +162,22 @@ impl Shared {
     /// The next group: whatever waits, without lingering for more. Waits at most `patience`.
     pub(super) fn next(&self, patience: Duration) -> Next {
         let mut state = self.lock();
-        if state.queue.is_empty() && !state.closing && !patience.is_zero() {
-            let waited = self.wake.wait_timeout_while(state, patience, |state| {
-                state.queue.is_empty() && !state.closing
-            });
+        if state.is_empty() && !state.closing && !patience.is_zero() {
+            let waited = self
+                .wake
+                .wait_timeout_while(state, patience, |state| state.is_empty() && !state.closing);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        if state.queue.is_empty() {
+        if state.is_empty() {
             return if state.closing { Next::Closed } else { Next::Idle };
         }
         let (mut group, mut bytes) = (Vec::new(), 0);
-        while group.len() < GROUP_ROWS && bytes < GROUP_BYTES {
+        for (size, work) in std::mem::take(&mut state.progress) {
+            bytes += size;
+            group.push(work);
+        }
+        let alone = !group.is_empty();
+        while !alone && group.len() < GROUP_ROWS && bytes < GROUP_BYTES {
             let Some((size, work)) = state.queue.pop_front() else { break };
             bytes += size;
             group.push(work);
@@ -213,7 +236,8 @@ impl Shared {
         let state = self.lock();
         Health {
             trouble: state.trouble.clone(),
-            waiting: u64::try_from(state.queue.len() + state.writing).unwrap_or(u64::MAX),
+            waiting: u64::try_from(state.queue.len() + state.progress.len() + state.writing)
+                .unwrap_or(u64::MAX),
             dropped: state.dropped.iter().map(|(reason, count)| (reason.clone(), *count)).collect(),
         }
     }

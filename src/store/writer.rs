@@ -143,6 +143,10 @@ impl Writer {
             Work::Call(row, _) => Some(row.id),
             Work::Started(_) | Work::Lane(..) => None,
         }));
+        let unsynced = group.iter().all(Work::is_progress);
+        if unsynced {
+            conn.pragma_update(None, "synchronous", "NORMAL")?;
+        }
         let step = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut seqs = Vec::with_capacity(group.len());
         for work in group {
@@ -161,6 +165,9 @@ impl Writer {
             });
         }
         step.commit()?;
+        if unsynced {
+            conn.pragma_update(None, "synchronous", "FULL")?;
+        }
         Ok(seqs)
     }
 

@@ -9,13 +9,14 @@ mod openinference;
 
 use super::{
     Kind, Limits, Problem, Request, Settings, Sink, Verdict,
-    batch::runs,
+    batch::{body, runs},
     facts::{Costs, error_text},
     json::{Members, fit},
     own::Own,
     talk::Talk,
 };
 use crate::model::{Record, Secret, Timestamp};
+use bytes::Bytes;
 use genai::Generation;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -28,9 +29,14 @@ pub const KIND: Kind = Kind {
     aliases: &["opentelemetry"],
     base_url: Some("http://localhost:4318"),
     url_variables: &["OTEL_EXPORTER_OTLP_ENDPOINT"],
+    tails: &[PATH],
+    retired: None,
     key_variables: &[],
     build,
 };
+
+/// Where traces go.
+const PATH: &str = "/v1/traces";
 
 /// Spans and bytes of a request; collectors take 20 MiB by default, some receivers 4.
 const LIMITS: Limits = Limits { records: 100, bytes: 4 * 1024 * 1024 };
@@ -103,17 +109,13 @@ impl Sink for Otlp {
 
     fn requests(&self, records: &[Record]) -> Vec<Request> {
         let room = Limits { bytes: LIMITS.bytes - FRAME_BYTES, ..LIMITS };
-        let whole = |record: &Record| {
-            let span = self.span(record);
-            let cut = || serde_json::from_slice(&fit(&span, room.bytes - 2)).ok();
-            if span.to_string().len() < room.bytes { span } else { cut().unwrap_or(span) }
-        };
-        let spans: Vec<Value> = records.iter().map(whole).collect();
+        let spans: Vec<Bytes> =
+            records.iter().map(|record| fit(&self.span(record), room.bytes - 2)).collect();
         let one = |run: Range<usize>| self.request(&spans[run.clone()], run.collect());
         runs(&spans, room).into_iter().map(one).collect()
     }
 
-    /// A partial success counts spans and does not name them: where some were rejected, halves are
+    /// A partial success counts spans and does not name them: where some were rejected, parts are
     /// sent until each is found. Repeated spans have the same ids and the same bytes.
     fn verdict(&self, _: &[Uuid], status: u16, body: &[u8]) -> Option<Verdict> {
         if status != 200 {
@@ -132,18 +134,25 @@ impl Sink for Otlp {
 }
 
 impl Otlp {
-    fn request(&self, spans: &[Value], records: Vec<usize>) -> Request {
-        let scope = json!({"name": "calltap", "version": env!("CARGO_PKG_VERSION")});
-        let mut spans = json!({"scope": scope, "spans": spans});
-        if let Profile::GenAi(generation) = self.profile {
-            spans["schemaUrl"] = generation.schema_url().into();
-        }
-        let of_resource = json!({"resource": self.resource, "scopeSpans": [spans]});
-        let all = if records.is_empty() { json!([]) } else { json!([of_resource]) };
-        let body = json!({"resourceSpans": all}).to_string();
+    fn request(&self, spans: &[Bytes], records: Vec<usize>) -> Request {
         let key = self.authorization.clone();
         let headers = key.map(|key| ("authorization", key)).into_iter().collect();
-        Request::json("/v1/traces", headers, body.into(), records)
+        if spans.is_empty() {
+            return Request::json(PATH, headers, "{\"resourceSpans\":[]}".into(), records);
+        }
+        let scope = json!({"name": "calltap", "version": env!("CARGO_PKG_VERSION")});
+        let before = format!(
+            "{{\"resourceSpans\":[{{\"resource\":{},\"scopeSpans\":[{{\"scope\":{scope},\"spans\":[",
+            self.resource
+        );
+        let schema = match self.profile {
+            Profile::GenAi(generation) => {
+                format!(",\"schemaUrl\":{}", json!(generation.schema_url()))
+            }
+            Profile::OpenInference => String::new(),
+        };
+        let body = body(&before, spans, ",", &format!("]{schema}}}]}}]}}"));
+        Request::batch(PATH, headers, body, records)
     }
 
     fn span(&self, record: &Record) -> Value {

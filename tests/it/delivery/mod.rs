@@ -39,6 +39,8 @@ pub struct Hook {
     pub requests: Arc<AtomicUsize>,
     /// Time that each request takes it.
     pub pause: Duration,
+    /// A socket that takes no more connections, and the ones that fill it.
+    full: Vec<socket2::Socket>,
 }
 
 impl Hook {
@@ -54,6 +56,7 @@ impl Hook {
             taken: Arc::default(),
             requests: Arc::default(),
             pause,
+            full: Vec::new(),
         };
         hook.up();
         hook
@@ -61,6 +64,7 @@ impl Hook {
 
     /// Listens, where it did before.
     pub fn up(&mut self) {
+        self.full.clear();
         let (mode, taken) = (Arc::clone(&self.mode), Arc::clone(&self.taken));
         let (requests, pause) = (Arc::clone(&self.requests), self.pause);
         let server = Upstream::at(self.address, move |request| {
@@ -76,6 +80,30 @@ impl Hook {
     pub fn down(&mut self) {
         self.set(CUTS);
         self.server = None;
+    }
+
+    /// What is sent to it is swallowed: open connections are cut, new ones get no answer at all.
+    pub fn swallow(&mut self) {
+        use socket2::{Domain, Socket, Type};
+        self.down();
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.set_reuse_address(true).unwrap();
+        let until = Instant::now() + PATIENCE;
+        while listener.bind(&self.address.into()).is_err() {
+            assert!(Instant::now() < until, "the port is still taken");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        listener.listen(0).unwrap();
+        self.full.push(listener);
+        // Once its queue is full, the system drops every further attempt to connect.
+        loop {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            let soon = Duration::from_millis(300);
+            if socket.connect_timeout(&self.address.into(), soon).is_err() {
+                return;
+            }
+            self.full.push(socket);
+        }
     }
 
     pub fn set(&self, mode: usize) {

@@ -1,6 +1,8 @@
 //! Sinks that are away for a while, and sick ones beside healthy ones.
 
-use super::{HANGS, Hook, Load, REFUSES, SLOW, UNAVAILABLE, WELL, percentile, sink, wait_sink};
+use super::{
+    HANGS, Hook, Load, REFUSES, SLOW, UNAVAILABLE, WELL, calls, percentile, sink, wait_sink,
+};
 use crate::harness::{Calltap, Upstream, chat, count};
 use std::{
     collections::BTreeSet,
@@ -10,7 +12,18 @@ use std::{
 /// How a sink is away.
 enum Away {
     Refused,
+    Blackholed,
     Mode(usize),
+}
+
+fn rate(count: usize, time: Duration) -> f64 {
+    f64::from(u32::try_from(count).unwrap()) / time.as_secs_f64()
+}
+
+/// More keys for the sink: `CALLTAP_TEST_SINK='batch = 1'` sends records one by one.
+fn keys() -> String {
+    let more = std::env::var("CALLTAP_TEST_SINK").unwrap_or_default();
+    format!("timeout = \"1s\"\n{more}")
 }
 
 /// `CALLTAP_TEST_OUTAGE`: seconds that each outage lasts.
@@ -18,7 +31,7 @@ fn outage(name: &str, away: &Away) {
     let seconds = count("CALLTAP_TEST_OUTAGE", 3) as u64;
     let mut hook = Hook::start();
     let upstream = Upstream::start(chat(1, Duration::ZERO));
-    let section = hook.section("hook", "timeout = \"1s\"") + "[log]\nlevel = \"warn\"\n";
+    let section = hook.section("hook", &keys()) + "[log]\nlevel = \"warn\"\n";
     let calltap = Calltap::with(&upstream, "", &section);
     let clients = || Load::start(calltap.address, 4, Duration::from_millis(20));
     let load = clients();
@@ -28,6 +41,7 @@ fn outage(name: &str, away: &Away) {
     let memory = calltap.memory_kib();
     match away {
         Away::Refused => hook.down(),
+        Away::Blackholed => hook.swallow(),
         Away::Mode(mode) => hook.set(*mode),
     }
     let load = clients();
@@ -42,18 +56,28 @@ fn outage(name: &str, away: &Away) {
     let missing = ids.len() - hook.count();
     assert!(missing > 10, "the outage happened");
     hook.set(WELL);
-    if matches!(away, Away::Refused) {
+    if matches!(away, Away::Refused | Away::Blackholed) {
         hook.up();
     }
+    // Calls go on while it catches up.
+    let load = clients();
+    let started = Instant::now();
     wait_sink(&calltap, "hook", |sink| sink["state"] == "running");
-    let back = Instant::now();
+    let (back, there) = (Instant::now(), hook.count());
+    let idle = back - started;
     hook.wait(ids.len(), &calltap);
+    let (caught_up, took) = (hook.count() - there, back.elapsed());
+    ids.extend(load.end().0);
+    hook.wait(ids.len(), &calltap);
+    let (before, during) = (percentile(&before, 99), percentile(&latencies, 99));
+    let (out, arriving) = (rate(caught_up, took), rate(arrived, Duration::from_secs(seconds)));
     println!(
-        "{name}: {seconds} s away, {arrived} calls meanwhile, {} waited; client p99 {:?} before, {:?} during; memory +{grown} KiB; caught up {missing} in {:?}",
+        "{name}: {seconds} s away, {arrived} calls meanwhile, {} waited, {missing} to catch up; \
+         client p99 {before:?} before, {during:?} during: {:.2} times; memory +{grown} KiB; \
+         {idle:?} until it was tried again, then {caught_up} in {took:?}: {out:.0}/s, {:.1} times the arrival rate",
         waits["queue"],
-        percentile(&before, 99),
-        percentile(&latencies, 99),
-        back.elapsed(),
+        during.as_secs_f64() / before.as_secs_f64(),
+        out / arriving,
     );
     let taken: BTreeSet<String> = hook.taken().into_keys().collect();
     assert_eq!(taken, ids.into_iter().collect(), "nothing is lost, nothing invented");
@@ -67,6 +91,11 @@ fn a_sink_that_refuses_connections_loses_nothing() {
 }
 
 #[test]
+fn a_sink_that_swallows_everything_loses_nothing() {
+    outage("blackholed", &Away::Blackholed);
+}
+
+#[test]
 fn a_sink_that_is_unavailable_loses_nothing() {
     outage("503", &Away::Mode(UNAVAILABLE));
 }
@@ -74,6 +103,39 @@ fn a_sink_that_is_unavailable_loses_nothing() {
 #[test]
 fn a_sink_that_hangs_loses_nothing() {
     outage("hang", &Away::Mode(HANGS));
+}
+
+/// `CALLTAP_TEST_WAITING`: calls that wait.
+#[test]
+fn memory_does_not_grow_with_what_waits() {
+    let all = count("CALLTAP_TEST_WAITING", 2000);
+    let hook = Hook::start();
+    hook.set(UNAVAILABLE);
+    let upstream = Upstream::start(chat(1, Duration::ZERO));
+    let section = hook.section("hook", &keys()) + "[log]\nlevel = \"error\"\n";
+    let calltap = Calltap::with(&upstream, "", &section);
+    let few = all / 10;
+    calls(calltap.address, few, |_| String::new());
+    calltap.wait_calls("", few);
+    let memory = calltap.memory_kib();
+    let started = Instant::now();
+    calls(calltap.address, all - few, |_| String::new());
+    let arriving = rate(all - few, started.elapsed());
+    wait_sink(&calltap, "hook", |sink| sink["queue"].as_u64() == Some(all as u64));
+    let grown = calltap.memory_kib().saturating_sub(memory);
+    hook.set(WELL);
+    let resume = calltap.command().args(["sinks", "resume", "hook"]).output().unwrap();
+    assert!(resume.status.success(), "{resume:?}");
+    let back = Instant::now();
+    hook.wait(all, &calltap);
+    let out = rate(all, back.elapsed());
+    let most = calltap.memory_kib().saturating_sub(memory);
+    println!(
+        "{all} calls wait: memory +{grown} KiB over that with {few}, +{most} KiB after they were sent; \
+         {arriving:.0} calls/s came, {out:.0}/s caught up"
+    );
+    assert!(grown < 50 * 1024, "memory grew by {grown} KiB");
+    assert_eq!(hook.taken().values().filter(|copies| copies.len() > 1).count(), 0);
 }
 
 #[test]

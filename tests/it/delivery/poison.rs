@@ -35,6 +35,13 @@ fn run(records: usize, poison: bool) -> (Duration, usize) {
         let text = String::from_utf8(dead.stdout).unwrap();
         assert_eq!(text.lines().count(), bad);
         assert!(text.lines().all(|line| line.contains("422") && line.contains("poison")), "{text}");
+        for line in text.lines() {
+            let dead: serde_json::Value = serde_json::from_str(line).unwrap();
+            let id = dead["id"].as_str().unwrap();
+            let show = calltap.command().args(["show", id, "--json"]).output().unwrap();
+            let shown: serde_json::Value = serde_json::from_slice(&show.stdout).unwrap();
+            assert!(shown["tags"]["reference"].as_str().unwrap().starts_with("poison"), "{shown}");
+        }
         hook.set(super::WELL);
         let redrive = calltap.command().args(["sinks", "redrive", "hook"]).output().unwrap();
         assert!(redrive.status.success(), "{redrive:?}");
