@@ -49,9 +49,10 @@ pub(super) async fn list(
     let after = parameters.after;
     let page = blocking(move || {
         let reader = context.reader;
-        match oldest_first {
-            true => reader.oldest(&query, limit, after.as_deref()),
-            false => reader.list(&query, limit, after.as_deref()),
+        if oldest_first {
+            reader.oldest(&query, limit, after.as_deref())
+        } else {
+            reader.list(&query, limit, after.as_deref())
         }
     })
     .await?;
