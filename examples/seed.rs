@@ -97,7 +97,7 @@ fn word(mut number: u64) -> String {
         word.push_str(part(&["a", "e", "i", "o", "u"], number / 12 % 5));
         number /= 60;
         if number == 0 {
-            word.push_str("n");
+            word.push('n');
             return word;
         }
     }
@@ -117,7 +117,7 @@ fn call(number: u64, all: u64, now: Timestamp) -> anyhow::Result<Exchange> {
     let started_at = now.plus_us(-i64::try_from(age)?);
     let stream = dice.roll(3) > 0;
     let failed = dice.roll(50) == 0;
-    let long = number % (all / LONG_SESSION).max(1) == 0;
+    let long = number.is_multiple_of((all / LONG_SESSION).max(1));
     let session =
         if long { "marathon".to_owned() } else { format!("s-{}", number / 8 + dice.roll(40)) };
     let turns = dice.skewed(6) + 1;
@@ -142,27 +142,12 @@ fn call(number: u64, all: u64, now: Timestamp) -> anyhow::Result<Exchange> {
         chunks.push(answer.len(), first_us);
     }
     let ended_us = chunks.iter().last().map_or(first_us, |(_, at)| at) + 2000;
-    let text = |text: String| Some(text);
-    let tags = Tags {
-        prompt: dice.pick(&PROMPTS).map(|name| (*name).to_owned()),
-        prompt_version: text((1 + dice.skewed(5)).to_string()),
-        session: Some(session),
-        environment: text(if dice.roll(4) == 0 { "staging" } else { "prod" }.to_owned()),
-        customer: text(format!("customer-{}", dice.skewed(400))),
-        user: text(format!("user-{}", dice.skewed(20_000))),
-        ..Tags::default()
-    };
+    let (tags, client) = caller(session, &mut dice);
     let id_time = uuid::Timestamp::from_unix(
         NoContext,
         u64::try_from(started_at.0 / 1_000_000)?,
         u32::try_from(started_at.0 % 1_000_000)? * 1000,
     );
-    let client = Client {
-        user_agent: text("OpenAI/Python 2.54.0".to_owned()),
-        sdk: text("openai-python".to_owned()),
-        key: text(format!("fp_{:08x}", dice.skewed(30))),
-        ..Client::default()
-    };
     let request =
         json!({"model": asked, "stream": stream, "temperature": 0.2, "messages": messages})
             .to_string();
@@ -194,6 +179,27 @@ fn call(number: u64, all: u64, now: Timestamp) -> anyhow::Result<Exchange> {
         end: End::Complete,
         notes: Vec::new(),
     })
+}
+
+/// Who makes the call, and what about.
+fn caller(session: String, dice: &mut Dice) -> (Tags, Client) {
+    let text = |text: String| Some(text);
+    let tags = Tags {
+        prompt: dice.pick(&PROMPTS).map(|name| (*name).to_owned()),
+        prompt_version: text((1 + dice.skewed(5)).to_string()),
+        session: Some(session),
+        environment: text(if dice.roll(4) == 0 { "staging" } else { "prod" }.to_owned()),
+        customer: text(format!("customer-{}", dice.skewed(400))),
+        user: text(format!("user-{}", dice.skewed(20_000))),
+        ..Tags::default()
+    };
+    let client = Client {
+        user_agent: text("OpenAI/Python 2.54.0".to_owned()),
+        sdk: text("openai-python".to_owned()),
+        key: text(format!("fp_{:08x}", dice.skewed(30))),
+        ..Client::default()
+    };
+    (tags, client)
 }
 
 /// A stream of the answer, a few words an event.
@@ -248,12 +254,12 @@ fn main() -> anyhow::Result<()> {
         let read = interpret(&call(number, calls, now)?, &book);
         let answer = read.response.as_ref().and_then(calltap::codec::answer_text);
         store.append(Entry { record: read.record, bodies: read.bodies, answer }, None);
-        if number % 256 == 0 {
+        if number.is_multiple_of(256) {
             while store.health().waiting > 2048 {
                 std::thread::sleep(Duration::from_millis(2));
             }
         }
-        if number % 50_000 == 0 {
+        if number.is_multiple_of(50_000) {
             say(&format!("{number} calls appended after {:?}", started.elapsed()));
         }
     }
