@@ -211,7 +211,7 @@ impl App {
         Ok(Ready {
             listen,
             admin,
-            store: self.store.reader()?.info()?,
+            store: self.store.reader()?.glance()?,
             upstream: (upstream.name.to_string(), upstream.base_url.clone()),
         })
     }

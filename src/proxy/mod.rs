@@ -24,7 +24,7 @@ pub use capture::{Capture, Captured, Durable, Waiter};
 pub use error::{ProxyError, Retry};
 pub use keys::{Fingerprints, Keys};
 pub use metadata::Labels;
-pub use route::split_metadata;
+pub use route::{OWN_ROOTS, is_taken, split_metadata};
 pub use running::{Live, Running};
 pub use spill::Spiller;
 pub use tape::Budget;
