@@ -8,7 +8,7 @@ use crate::{
 use rusqlite::types::Value;
 
 /// A condition and its parameters, in order of the `?` in it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Filter {
     pub(super) sql: String,
     pub(super) params: Vec<Value>,
@@ -16,6 +16,8 @@ pub(super) struct Filter {
     pub(super) phrases: Vec<String>,
     /// Phrases that are looked for call by call: quicker for what almost every call says.
     common: Vec<String>,
+    /// The calls in question are behind the full-text index.
+    unindexed: bool,
 }
 
 /// The condition of `query`; periods count back from `now`.
@@ -25,12 +27,50 @@ pub(super) fn filter(query: &Query, now: Timestamp) -> Filter {
 
 /// The same, with the phrases `common` looked for call by call.
 pub(super) fn filter_with(query: &Query, now: Timestamp, common: Vec<String>) -> Filter {
-    let mut filter = Filter { sql: String::new(), params: Vec::new(), phrases: Vec::new(), common };
+    let mut filter = Filter { common, ..Filter::default() };
     match &query.root {
         None => filter.sql.push('1'),
         Some(root) => filter.expr(root, now),
     }
     filter
+}
+
+/// The condition of `query` for calls that the full-text index does not know yet.
+pub(super) fn unindexed(query: &Query, now: Timestamp) -> Filter {
+    let mut filter = Filter { unindexed: true, ..Filter::default() };
+    match &query.root {
+        None => filter.sql.push('1'),
+        Some(root) => filter.expr(root, now),
+    }
+    filter
+}
+
+/// The condition of `query` over the full-text index joined with `calls`, where each match must hold
+/// certain words: those are one search of the index. `None` where there are none.
+pub(super) fn required(query: &Query, now: Timestamp) -> Option<Filter> {
+    let parts = match query.root.as_ref()? {
+        Expr::And(parts) => parts.as_slice(),
+        single => std::slice::from_ref(single),
+    };
+    let words = |part: &&Expr| matches!(part, Expr::Term(Term::Words { .. }));
+    let (words, rest): (Vec<&Expr>, Vec<&Expr>) = parts.iter().partition(words);
+    let phrases: Vec<String> = words
+        .into_iter()
+        .filter_map(|part| match part {
+            Expr::Term(Term::Words { text, prefix }) => Some(phrase(text, *prefix)),
+            _ => None,
+        })
+        .collect();
+    if phrases.is_empty() {
+        return None;
+    }
+    let mut filter = Filter { sql: "fts MATCH ?".to_owned(), ..Filter::default() };
+    filter.params.push(phrases.join(" AND ").into());
+    for part in rest {
+        filter.sql.push_str(" AND ");
+        filter.expr(part, now);
+    }
+    Some(filter)
 }
 
 impl Filter {
@@ -146,8 +186,12 @@ impl Filter {
 
     /// Indexed calls by the index; the newest, not yet indexed, by their preview.
     fn words(&mut self, text: &str, prefix: bool) {
-        let phrase = text.replace('\0', " ").replace('"', "\"\"");
-        let phrase = format!("\"{phrase}\"{}", if prefix { "*" } else { "" });
+        if self.unindexed {
+            self.sql.push_str("instr(lower(preview), ?) > 0");
+            self.params.push(text.to_ascii_lowercase().into());
+            return;
+        }
+        let phrase = phrase(text, prefix);
         self.sql.push_str(if self.common.contains(&phrase) {
             "(EXISTS (SELECT 1 FROM fts WHERE fts MATCH ? AND rowid = calls.seq)"
         } else {
@@ -161,6 +205,12 @@ impl Filter {
         );
         self.params.extend([CURSOR.to_owned().into(), text.to_ascii_lowercase().into()]);
     }
+}
+
+/// Words as `FTS5` reads them: one phrase, whatever is in it.
+fn phrase(text: &str, prefix: bool) -> String {
+    let text = text.replace('\0', " ").replace('"', "\"\"");
+    format!("\"{text}\"{}", if prefix { "*" } else { "" })
 }
 
 /// The column that holds a field.

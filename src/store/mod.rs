@@ -25,6 +25,7 @@ mod rollup;
 mod rollup_tests;
 mod row;
 mod schema;
+mod search;
 mod series;
 mod sessions;
 mod stats;

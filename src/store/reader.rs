@@ -2,8 +2,9 @@
 
 use super::{
     Bodies, Consumer, Info, Page, Reader, StoreError, Stored, Table, Verdict,
-    filter::{Filter, filter, filter_with},
+    filter::{Filter, filter},
     open, pack, retention, row, schema,
+    search::{self, CALLS, Span},
 };
 use crate::{
     model::{Body, ChunkLog, Record, Timestamp},
@@ -21,8 +22,6 @@ use std::{
 const DEADLINE: Duration = Duration::from_secs(2);
 /// Longest count of all rows of a large store that is in no cache.
 const COUNTING: Duration = Duration::from_secs(10);
-/// From so many calls on a phrase counts as common.
-const COMMON: i64 = 50_000;
 /// Most idle connections.
 const POOL: usize = 8;
 /// Most rows of a page.
@@ -150,18 +149,16 @@ impl Reader {
         query: &Query,
         limit: u32,
         after: Option<&str>,
-        (side, start, order): (&str, i64, &str),
+        (side, start, order): Span<'_>,
     ) -> Result<Page, StoreError> {
         let limit = limit.clamp(1, MAX_LIMIT);
         let now = Timestamp::now();
         self.pool.read(|conn| {
-            let filter = filter(query, now);
-            let common = common(conn, &filter.phrases)?;
-            let filter = if common.is_empty() { filter } else { filter_with(query, now, common) };
             let salt = salt(conn)?;
             let from = after.map_or(Ok(start), |cursor| open_cursor(cursor, &salt))?;
             // One row more than asked for tells whether there is a next page.
-            let mut rows = rows(conn, &filter, side, from, order, limit + 1)?;
+            let span = (side, from, order);
+            let mut rows = search::rows(conn, query, now, span, limit + 1)?;
             let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
             let more = rows.len() > wanted;
             rows.truncate(wanted);
@@ -181,7 +178,9 @@ impl Reader {
         limit: u32,
     ) -> Result<Vec<(i64, Value)>, StoreError> {
         let filter = filter(query, Timestamp::now());
-        self.pool.read(|conn| rows(conn, &filter, ">", seq, "ASC", limit.clamp(1, MAX_LIMIT)))
+        self.pool.read(|conn| {
+            Ok(rows(conn, CALLS, &filter, (">", seq, "ASC"), limit.clamp(1, MAX_LIMIT))?)
+        })
     }
 
     /// The highest committed `seq`, 0 when empty.
@@ -349,20 +348,6 @@ fn tables(conn: &Connection, bytes: u64) -> rusqlite::Result<Vec<Table>> {
     tables.collect()
 }
 
-/// The phrases that so many calls hold that a page of them is found sooner by going through the calls.
-fn common(conn: &Connection, phrases: &[String]) -> rusqlite::Result<Vec<String>> {
-    let mut common = Vec::new();
-    for phrase in phrases {
-        let found: i64 = conn
-            .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM fts WHERE fts MATCH ?1 LIMIT ?2)")?
-            .query_row(rusqlite::params![phrase, COMMON], |row| row.get(0))?;
-        if found >= COMMON {
-            common.push(phrase.clone());
-        }
-    }
-    Ok(common)
-}
-
 /// The call with this id, looked for row by row as long as the deadline allows.
 fn scan(conn: &Connection, id: &str) -> Option<i64> {
     let mut statement =
@@ -438,17 +423,16 @@ fn read_bodies(row: &Row<'_>, notes: &mut Vec<String>) -> rusqlite::Result<Bodie
 const ROW: &str = "calls.seq, docs.doc, docs.crc, id, started_at, ended_at, endpoint, method, path, \
     upstream, provider, model, model_requested, stream, outcome, status, latency_ms, overhead_ms, answer";
 
-fn rows(
+pub(super) fn rows(
     conn: &Connection,
+    (tables, key): (&str, &str),
     filter: &Filter,
-    side: &str,
-    seq: i64,
-    order: &str,
+    (side, seq, order): Span<'_>,
     limit: u32,
-) -> Result<Vec<(i64, Value)>, StoreError> {
+) -> rusqlite::Result<Vec<(i64, Value)>> {
     let sql = format!(
-        "SELECT {ROW} FROM calls LEFT JOIN docs USING (seq)
-         WHERE calls.seq {side} ? AND ({}) ORDER BY calls.seq {order} LIMIT ?",
+        "SELECT {ROW} FROM {tables} LEFT JOIN docs USING (seq)
+         WHERE {key} {side} ? AND ({}) ORDER BY {key} {order} LIMIT ?",
         filter.sql
     );
     let params = std::iter::once(Sql::from(seq))
