@@ -12,7 +12,7 @@ use crate::{
     proxy::{Budget, Fingerprints, Proxy, ProxyError, Running, Settings, Shared, Spiller},
     recorder::Recorder,
     redact::Redactor,
-    server::{self, Limits, Stop},
+    server::{self, Flushes, Limits, Stop},
     store::Store,
 };
 use arc_swap::ArcSwap;
@@ -211,7 +211,7 @@ impl App {
         Ok(Ready {
             listen,
             admin,
-            store: self.store.reader()?.info()?,
+            store: self.store.reader()?.glance()?,
             upstream: (upstream.name.to_string(), upstream.base_url.clone()),
         })
     }
@@ -275,14 +275,14 @@ impl App {
     fn service(
         &self,
         router: Option<axum::Router>,
-    ) -> impl Fn(Request<Incoming>) -> Answer + Clone + Send + 'static {
+    ) -> impl Fn(Request<Incoming>, Flushes) -> Answer + Clone + Send + 'static {
         let (proxy, config) = (Arc::clone(&self.proxy), Arc::clone(&self.config));
-        move |request: Request<Incoming>| match &router {
+        move |request: Request<Incoming>, flushes| match &router {
             _ if request.method() == Method::CONNECT => {
                 let refusal = ProxyError::bad_request(
                     "calltap is no forward proxy; make it the base URL of the client instead",
                 );
-                Box::pin(closing(proxy.forward(request, Some(refusal))))
+                Box::pin(closing(proxy.forward(request, flushes, Some(refusal))))
             }
             Some(router) if api::is_reserved(request.uri().path()) => {
                 Box::pin(call_router(router.clone(), request))
@@ -295,7 +295,7 @@ impl App {
                          name it in server.allowed_origins to allow it",
                     )
                 });
-                Box::pin(proxy.forward(request, refusal))
+                Box::pin(proxy.forward(request, flushes, refusal))
             }
         }
     }
@@ -397,8 +397,10 @@ impl App {
 
 type Answer = std::pin::Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
-fn api_only(router: axum::Router) -> impl Fn(Request<Incoming>) -> Answer + Clone + Send + 'static {
-    move |request| {
+fn api_only(
+    router: axum::Router,
+) -> impl Fn(Request<Incoming>, Flushes) -> Answer + Clone + Send + 'static {
+    move |request, _| {
         let router = router.clone();
         Box::pin(call_router(router, request))
     }

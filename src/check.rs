@@ -3,7 +3,7 @@
 use crate::{
     config::{Config, Fault, Upstream},
     delivery,
-    proxy::Upstreams,
+    proxy::{Upstreams, is_taken},
     redact::Redactor,
     telemetry,
 };
@@ -83,6 +83,12 @@ fn upstreams(config: &Config, faults: &mut Vec<Fault>) {
     for (name, upstream) in &config.upstreams {
         let mut one = Config::default();
         one.upstreams.insert(name.clone(), Upstream { default: None, ..upstream.clone() });
+        if is_taken(name) {
+            let message = format!(
+                "the name `{name}` is no use for an upstream: /{name}/… is a path of calltap's own or of the default upstream's API"
+            );
+            faults.push(Fault::at(format!("upstreams.{name}"), message));
+        }
         if let Err(why) = Upstreams::new(&one) {
             let has_url = upstream.base_url.is_some();
             let key = if has_url { ".base_url" } else { "" };
@@ -97,7 +103,10 @@ fn limits(config: &Config, faults: &mut Vec<Fault>) {
         ("server.header_timeout".to_owned(), config.server.header_timeout.0.is_zero()),
         ("server.max_connections".to_owned(), config.server.max_connections == 0),
         ("capture.max_memory".to_owned(), config.capture.max_memory.0 == 0),
+        ("capture.max_body".to_owned(), config.capture.max_body.0 == 0),
         ("store.max_size".to_owned(), config.store.max_size.0 == 0),
+        ("store.keep_bodies".to_owned(), config.store.keep_bodies.0.is_zero()),
+        ("store.keep_calls".to_owned(), config.store.keep_calls.0.is_zero()),
     ];
     for (name, upstream) in &config.upstreams {
         for (key, period) in [
@@ -111,6 +120,8 @@ fn limits(config: &Config, faults: &mut Vec<Fault>) {
     }
     for (path, _) in limits.into_iter().filter(|(_, is_zero)| *is_zero) {
         let message = format!("`{path}` must be more than zero");
-        faults.push(Fault::at(path, message));
+        let keeps_bodies = matches!(path.as_str(), "capture.max_body" | "store.keep_bodies");
+        let hint = "no bodies are kept with capture.content = \"metadata\"".to_owned();
+        faults.push(Fault { hint: keeps_bodies.then_some(hint), ..Fault::at(path, message) });
     }
 }

@@ -320,10 +320,11 @@ fn outcome(exchange: &Exchange, meaning: &Meaning, decoded: &Decoded) -> Outcome
 }
 
 /// Endpoints whose streams say when they are finished.
-const SAY_THE_END: [&str; 8] = [
+const SAY_THE_END: [&str; 9] = [
     "assistants.run",
     "chat.completions",
     "completions",
+    "messages",
     "responses",
     "audio.transcriptions",
     "audio.translations",

@@ -26,6 +26,7 @@ const PATHS: &[&str] = &[
     "/v1/batches",
     "/v1/realtime",
     "/v1/conversations",
+    "/v1/messages",
     "/anything",
 ];
 const PROVIDERS: &[&str] =

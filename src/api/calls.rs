@@ -10,7 +10,7 @@ use axum::{
     response::IntoResponse,
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Rows of a page where the caller names no number, and most a page may have.
 const LIMIT: u32 = 100;
@@ -24,6 +24,7 @@ pub(super) struct ListParameters {
     after: Option<String>,
     by: Option<String>,
     part: Option<String>,
+    order: Option<String>,
 }
 
 pub(super) async fn list(
@@ -40,8 +41,21 @@ pub(super) async fn list(
             .try_into()
             .unwrap_or(LIMIT_MAX),
     };
-    let page =
-        blocking(move || context.reader.list(&query, limit, parameters.after.as_deref())).await?;
+    let oldest_first = match parameters.order.as_deref() {
+        None | Some("newest") => false,
+        Some("oldest") => true,
+        Some(_) => return Err(ApiError::bad_parameter("order", "is newest or oldest")),
+    };
+    let after = parameters.after;
+    let page = blocking(move || {
+        let reader = context.reader;
+        if oldest_first {
+            reader.oldest(&query, limit, after.as_deref())
+        } else {
+            reader.list(&query, limit, after.as_deref())
+        }
+    })
+    .await?;
     Ok(Json(json!({ "items": page.items, "next": page.next })))
 }
 
@@ -102,8 +116,8 @@ pub(super) async fn stats(
 ) -> Result<Json<Value>, ApiError> {
     let query: Query = parameters.q.parse()?;
     let by = group(parameters.by.as_deref().unwrap_or("model"))?;
-    let rows = blocking(move || context.reader.stats(&query, by)).await?;
-    Ok(Json(json!({ "items": rows, "next": null })))
+    let stats = blocking(move || context.reader.totals(&query, by)).await?;
+    Ok(Json(json!({ "items": stats.rows, "next": null, "exact": stats.exact })))
 }
 
 fn group(name: &str) -> Result<GroupBy, ApiError> {
@@ -111,6 +125,20 @@ fn group(name: &str) -> Result<GroupBy, ApiError> {
 }
 
 pub(super) async fn store(State(context): State<Context>) -> Result<Json<Value>, ApiError> {
-    let info = blocking(move || context.reader.info()).await?;
-    Ok(Json(serde_json::to_value(info).unwrap_or_default()))
+    let reader = context.reader.clone();
+    let info = blocking(move || reader.info()).await?;
+    let mut answer = serde_json::to_value(info).unwrap_or_default();
+    let effective = (context.effective)();
+    let values = effective.get("values").and_then(Value::as_array).into_iter().flatten();
+    let retention: Map<String, Value> = values
+        .filter_map(|value| {
+            let name = value.get("key")?.as_str()?.strip_prefix("store.")?;
+            let limits = matches!(name, "keep_bodies" | "keep_calls" | "max_size");
+            limits.then(|| (name.to_owned(), value.get("value").cloned().unwrap_or_default()))
+        })
+        .collect();
+    if let Some(answer) = answer.as_object_mut() {
+        answer.insert("retention".to_owned(), retention.into());
+    }
+    Ok(Json(answer))
 }

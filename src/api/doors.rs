@@ -79,10 +79,14 @@ fn equal(given: &str, token: &str) -> bool {
     Sha256::digest(given).ct_eq(&Sha256::digest(token)).into()
 }
 
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
+}
+
 fn is_local(host: Option<&str>) -> bool {
     let Some(host) = host else { return false };
     let name = match host.rsplit_once(':') {
-        Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
+        Some((name, port)) if is_port(port) => name,
         _ => host,
     };
     let name = name.trim_end_matches('.').to_ascii_lowercase();
@@ -126,6 +130,7 @@ mod tests {
             "0.0.0.0",
             "",
             "127.0.0.1:",
+            "localhost:99999",
             "::1",
         ] {
             assert!(!is_local(Some(host)), "{host}");

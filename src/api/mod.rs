@@ -14,7 +14,7 @@ use crate::{
     delivery::Delivery,
     metrics::Metrics,
     pricing::PriceBook,
-    proxy::Live,
+    proxy::{Live, OWN_ROOTS},
     query::QueryError,
     store::{Reader, StoreError},
 };
@@ -134,32 +134,12 @@ pub fn router(context: Context) -> Router {
         .with_state(context)
 }
 
-/// First path segments that belong to dashboard, API and operations; everything else is proxied.
-const RESERVED: [&str; 16] = [
-    "",
-    "api",
-    "assets",
-    "calls",
-    "favicon.ico",
-    "healthz",
-    "keys",
-    "livez",
-    "metrics",
-    "prompts",
-    "readyz",
-    "sessions",
-    "settings",
-    "sinks",
-    "stats",
-    "version",
-];
-
 /// Whether `path` is for this router rather than for an upstream.
 pub fn is_reserved(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
     match first {
         "api" => path == "/api" || path == "/api/v1" || path.starts_with("/api/v1/"),
-        first => RESERVED.contains(&first),
+        first => OWN_ROOTS.contains(&first),
     }
 }
 

@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod env;
 mod export;
+mod man;
 mod out;
 mod pricing;
 mod rederive;
@@ -112,6 +113,11 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Manual pages, one a command
+    Man {
+        /// Where they are written
+        folder: PathBuf,
+    },
 }
 
 /// Runs the command that the arguments name.
@@ -211,6 +217,7 @@ fn run(arguments: Arguments) -> Result<Exit, Stop> {
             out::bytes(&script)?;
             Ok(Exit::Ok)
         }
+        Command::Man { folder } => man::run(&folder),
     }
 }
 

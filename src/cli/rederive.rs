@@ -77,6 +77,9 @@ pub fn run(common: &Common, arguments: &Arguments, what: What) -> Result<Exit, S
     let name = if what == What::Reindex { "reindex" } else { "recost" };
     let purpose = format!("{} {:?}", env!("CARGO_PKG_VERSION"), arguments.query);
     let mut rewriter = Rewriter::open(&dir, name, &purpose, arguments.dry_run)?;
+    if what == What::Recost {
+        rewriter = rewriter.keeping_texts();
+    }
     if rewriter.resumes() {
         out::say(&format!("{name} goes on where it was interrupted"));
     }

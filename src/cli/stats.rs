@@ -25,7 +25,8 @@ pub struct Arguments {
 pub fn run(common: &Common, arguments: &Arguments) -> Result<Exit, Stop> {
     let query = parse_query(&arguments.query)?;
     let reader = common.reader()?;
-    let rows = reader.stats(&query, arguments.by)?;
+    let stats = reader.totals(&query, arguments.by)?;
+    let rows = stats.rows;
     if common.json {
         for row in &rows {
             let row = serde_json::to_string(row).map_err(|error| Stop::new(Exit::Failed, error))?;
@@ -33,8 +34,11 @@ pub fn run(common: &Common, arguments: &Arguments) -> Result<Exit, Stop> {
         }
         return Ok(Exit::Ok);
     }
-    let total = reader.stats(&query, GroupBy::Nothing)?.pop().unwrap_or_default();
+    let total = reader.totals(&query, GroupBy::Nothing)?.rows.pop().unwrap_or_default();
     out::line(&table(&rows, &total))?;
+    if !stats.exact {
+        out::say("from hourly totals: counts and sums are exact, percentiles to 2.2 %");
+    }
     if total.unpriced > 0 {
         out::say(&format!("{} calls have no known price and are not in the cost", total.unpriced));
     }

@@ -4,7 +4,10 @@ use super::{
     Common, out,
     out::{Exit, Stop},
 };
-use crate::store::Reader;
+use crate::{
+    config::{ByteSize, Period},
+    store::{Reader, prune},
+};
 use std::{
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
@@ -23,6 +26,19 @@ pub enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Take out what is too old or too much, by the configuration or by these flags; a running server
+    /// does that by itself
+    Prune {
+        /// How long bodies are kept
+        #[arg(long, env = "CALLTAP_KEEP_BODIES", value_name = "PERIOD")]
+        keep_bodies: Option<Period>,
+        /// How long calls are kept
+        #[arg(long, env = "CALLTAP_KEEP_CALLS", value_name = "PERIOD")]
+        keep_calls: Option<Period>,
+        /// Largest size of the database
+        #[arg(long, env = "CALLTAP_MAX_SIZE", value_name = "SIZE")]
+        max_size: Option<ByteSize>,
+    },
 }
 
 /// Runs one of them, beside a server or without.
@@ -30,8 +46,12 @@ pub enum Command {
 /// # Errors
 /// When there is no store.
 pub fn run(common: &Common, command: Command) -> Result<Exit, Stop> {
+    if let Command::Prune { keep_bodies, keep_calls, max_size } = command {
+        return pruned(common, keep_bodies, keep_calls, max_size);
+    }
     let reader = common.reader()?;
     match command {
+        Command::Prune { .. } => Ok(Exit::Ok),
         Command::Info => {
             let info = reader.info()?;
             if common.json {
@@ -99,5 +119,43 @@ fn backup(reader: &Reader, file: &Path) -> Result<Exit, Stop> {
         out::say("");
     }
     out::line(&file.display().to_string())?;
+    Ok(Exit::Ok)
+}
+
+fn pruned(
+    common: &Common,
+    keep_bodies: Option<Period>,
+    keep_calls: Option<Period>,
+    max_size: Option<ByteSize>,
+) -> Result<Exit, Stop> {
+    let config = common.load(Vec::new())?.config;
+    let dir = common.data_dir(&config)?;
+    let mut options = config.store;
+    options.keep_bodies = keep_bodies.unwrap_or(options.keep_bodies);
+    options.keep_calls = keep_calls.unwrap_or(options.keep_calls);
+    options.max_size = max_size.unwrap_or(options.max_size);
+    let (terminal, mut steps) = (io::stderr().is_terminal(), 0_u64);
+    let pruned = prune(&dir, &options, &mut || {
+        steps += 1;
+        if terminal && steps.is_multiple_of(20) {
+            write!(io::stderr(), "\r{steps} steps").ok();
+        }
+    })?;
+    if terminal {
+        out::say("");
+    }
+    if common.json {
+        let json =
+            serde_json::to_string(&pruned).map_err(|error| Stop::new(Exit::Failed, error))?;
+        out::line(&json)?;
+        return Ok(Exit::Ok);
+    }
+    out::line(&format!(
+        "removed {} calls, bodies of {}; {} bytes before, {} now",
+        pruned.calls, pruned.bodies, pruned.bytes_before, pruned.bytes_after
+    ))?;
+    if pruned.undelivered > 0 {
+        out::say(&format!("{} of the calls were still to be delivered", pruned.undelivered));
+    }
     Ok(Exit::Ok)
 }

@@ -34,6 +34,7 @@ mod form;
 mod images;
 mod json;
 mod merge;
+mod messages;
 #[cfg(test)]
 mod mutation_tests;
 #[cfg(test)]
@@ -78,6 +79,7 @@ static CODECS: &[&dyn Codec] = &[
     &completions::Completions,
     &embeddings::Embeddings,
     &responses::Responses,
+    &messages::Messages,
     &transcripts::Transcripts,
     &speech::Speech,
     &images::Images,

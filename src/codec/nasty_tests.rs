@@ -18,6 +18,7 @@ const ENDPOINTS: &[&str] = &[
     "batches",
     "models",
     "realtime",
+    "messages",
     "other",
 ];
 

@@ -56,6 +56,7 @@ const NOT_PARAMETERS: &[&str] = &[
     "safety_identifier",
     "session_id",
     "suffix",
+    "system",
     "tools",
     "user",
 ];

@@ -464,6 +464,25 @@ mod tests {
     }
 
     #[test]
+    fn nothing_means_zero_and_no_upstream_hides_behind_a_path() {
+        for (section, key) in
+            [("store", "keep_bodies"), ("store", "keep_calls"), ("capture", "max_body")]
+        {
+            let zero = if section == "store" { "0s" } else { "0B" };
+            let error = loaded(&format!("[{section}]\n{key} = \"{zero}\"\n"), &[]).unwrap_err();
+            assert!(error.contains("more than zero") && error.contains(":2:1"), "{error}");
+        }
+        for name in ["stats", "calls", "api", "metrics", "v1", "chat", "-"] {
+            let text = format!("[upstreams.{name}]\nbase_url = \"http://127.0.0.1:1/v1\"\n");
+            let error = loaded(&text, &[]).unwrap_err();
+            assert!(error.contains("no use for an upstream"), "{error}");
+        }
+        assert!(
+            loaded("[upstreams.statistics]\nbase_url = \"http://127.0.0.1:1/v1\"\n", &[]).is_ok()
+        );
+    }
+
+    #[test]
     fn an_empty_secret_is_a_fault() {
         let error = loaded("[auth]\nadmin_token = \"${T}\"\n", &[("T", " \n")]).unwrap_err();
         assert!(error.contains("is empty") && error.contains(":2:1"), "{error}");

@@ -29,6 +29,9 @@ fn the_page_names_every_field_and_no_other() {
     record.cost.lines.push(CostLine::default());
     // Members that are left out where they are empty.
     record.host = Some(String::new());
+    record.usage.input_seconds = Some(1.into());
+    record.usage.input_characters = Some(1);
+    record.usage.prompts = Some(Prompts { count: 1, smallest: 1, largest: 1 });
     record.cost.tools_used.push((String::new(), 1));
     record.cost.previous.push(Replaced::default());
     let mut have = BTreeSet::new();

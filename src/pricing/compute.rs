@@ -196,6 +196,10 @@ fn gather(cost: &mut Cost, charge: &Charge<'_>, prices: &Prices) -> BTreeMap<Uni
             None => missing(bucket.unit.name()),
         }
     }
+    // Output without its prompt is a part of the bill only.
+    if charge.usage.input.is_none() && charge.usage.output.is_some() {
+        missing("the prompt, whose tokens are unknown");
+    }
     let unknown =
         charge.tools.iter().filter(|(name, calls)| *calls > 0 && usage::tool(name).is_none());
     unknown.for_each(|(name, _)| missing(name));

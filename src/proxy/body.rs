@@ -4,7 +4,7 @@ use super::{
     Shared,
     capture::{Capture, Durable, Upload, UploadTrouble},
 };
-use crate::{model::End, splice::UsageCutter};
+use crate::{model::End, server::Flushes, splice::UsageCutter};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -99,6 +99,8 @@ pub struct Passage {
     pub drain: bool,
     /// Longest silence of the upstream.
     pub idle: Duration,
+    /// Of the client's connection.
+    pub flushes: Flushes,
 }
 
 /// An answer on its way to the client.
@@ -117,12 +119,17 @@ pub struct TapBody {
     last_frame: Instant,
     silence: Option<Pin<Box<Sleep>>>,
     ended: bool,
+    /// Why the answer broke off; told once what came before has left.
+    broken: Option<BoxError>,
+    /// Flushes of the connection when it was last given something.
+    given: u64,
 }
 
 impl TapBody {
     /// Watches `inner`.
     pub fn new(inner: Incoming, capture: Capture, shared: Arc<Shared>, passage: Passage) -> Self {
         let mut body = Self {
+            given: passage.flushes.count(),
             inner: Some(inner),
             capture: Some(capture),
             shared,
@@ -134,6 +141,7 @@ impl TapBody {
             last_frame: Instant::now(),
             silence: None,
             ended: false,
+            broken: None,
         };
         if body.inner.as_ref().is_some_and(Body::is_end_stream) {
             // An empty body is never polled.
@@ -149,23 +157,34 @@ impl TapBody {
 
     /// The upstream's answer is whole.
     fn end(&mut self) {
+        self.seal(End::Complete);
+    }
+
+    /// It broke off: the client gets what came, then `error`.
+    fn fail(&mut self, end: End, error: BoxError) {
+        self.seal(end);
+        self.broken = Some(error);
+        // From here on it is the client that may be slow.
+        self.last_frame = Instant::now();
+    }
+
+    fn seal(&mut self, end: End) {
         self.ended = true;
         self.inner = None;
         if let Some(cutter) = &mut self.passage.cutter {
             cutter.finish(&mut self.cut);
             self.hand_over_cut();
         }
-        let Some(capture) = &mut self.capture else { return };
+        let Some(mut capture) = self.capture.take() else { return };
         // What is left goes out with this very poll or after it, whatever the client does.
         let left: usize = self.ready.iter().map(Bytes::len).sum::<usize>()
             + self.held.iter().filter_map(|f| f.data_ref().map(Bytes::len)).sum::<usize>();
         capture.delivered(left);
         if self.passage.strict {
-            self.durable = capture.seal_durably(End::Complete);
+            self.durable = capture.seal_durably(end);
         } else {
-            capture.seal(End::Complete);
+            capture.seal(end);
         }
-        self.capture = None;
     }
 
     fn hand_over_cut(&mut self) {
@@ -214,12 +233,61 @@ impl TapBody {
         None
     }
 
-    fn fail(&mut self, end: End) {
-        self.ended = true;
-        self.inner = None;
-        if let Some(mut capture) = self.capture.take() {
-            capture.seal(end);
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        loop {
+            if let Some(piece) = self.ready.pop_front() {
+                if let Some(capture) = &mut self.capture {
+                    capture.delivered(piece.len());
+                }
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            if self.ended {
+                if let Some(durable) = &mut self.durable {
+                    let stored = ready!(Pin::new(durable).poll(cx));
+                    self.durable = None;
+                    if !matches!(stored, Ok(Ok(_))) {
+                        self.held.clear();
+                        self.broken = Some("the record could not be stored".into());
+                        self.last_frame = Instant::now();
+                    }
+                }
+                if let Some(frame) = self.held.pop_front() {
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                if self.broken.is_some() {
+                    ready!(self.poll_left(cx));
+                }
+                return Poll::Ready(self.broken.take().map(Err));
+            }
+            let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+            match Pin::new(inner).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Some(frame) = self.take(frame) {
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.fail(End::UpstreamBroke(error_chain(&error)), error.into());
+                }
+                Poll::Ready(None) => self.end(),
+                Poll::Pending => {
+                    ready!(self.poll_silence(cx));
+                    let why = format!("no data for {:?}", self.passage.idle);
+                    self.fail(End::UpstreamTimeout(why.clone()), why.into());
+                }
+            }
         }
+    }
+
+    /// Whether everything the connection was given has left, or the client takes too long.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.passage.flushes.poll_after(self.given, cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.poll_silence(cx)
     }
 
     /// Whether the upstream has been silent for too long.
@@ -255,48 +323,19 @@ impl Body for TapBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        loop {
-            if let Some(piece) = this.ready.pop_front() {
-                if let Some(capture) = &mut this.capture {
-                    capture.delivered(piece.len());
-                }
-                return Poll::Ready(Some(Ok(Frame::data(piece))));
-            }
-            if this.ended {
-                if let Some(durable) = &mut this.durable {
-                    let stored = ready!(Pin::new(durable).poll(cx));
-                    this.durable = None;
-                    if !matches!(stored, Ok(Ok(_))) {
-                        this.held.clear();
-                        return Poll::Ready(Some(Err("the record could not be stored".into())));
-                    }
-                }
-                return Poll::Ready(this.held.pop_front().map(Ok));
-            }
-            let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
-            match Pin::new(inner).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Some(frame) = this.take(frame) {
-                        return Poll::Ready(Some(Ok(frame)));
-                    }
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    this.fail(End::UpstreamBroke(error_chain(&error)));
-                    return Poll::Ready(Some(Err(error.into())));
-                }
-                Poll::Ready(None) => this.end(),
-                Poll::Pending => {
-                    ready!(this.poll_silence(cx));
-                    let why = format!("no data for {:?}", this.passage.idle);
-                    this.fail(End::UpstreamTimeout(why.clone()));
-                    return Poll::Ready(Some(Err(why.into())));
-                }
-            }
+        let frame = ready!(this.poll_answer(cx));
+        if matches!(frame, Some(Ok(_))) {
+            this.given = this.passage.flushes.count();
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended && self.ready.is_empty() && self.held.is_empty() && self.durable.is_none()
+        self.ended
+            && self.broken.is_none()
+            && self.ready.is_empty()
+            && self.held.is_empty()
+            && self.durable.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -10,7 +10,10 @@ use super::{
     route::Route,
     upstream,
 };
-use crate::model::{End, Head, Timestamp, Trace};
+use crate::{
+    model::{End, Head, Timestamp, Trace},
+    server::Flushes,
+};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response};
@@ -47,6 +50,8 @@ pub(super) struct Call {
     pub(super) waited_us: u64,
     /// The final bytes wait for the record.
     pub(super) strict: bool,
+    /// Of the client's connection.
+    pub(super) flushes: Flushes,
 }
 
 impl Drop for Call {

@@ -52,6 +52,8 @@ errors! {
     unknown_upstream = NOT_FOUND "invalid_request_error" "calltap_unknown_upstream" Retry::No;
     /// The request cannot be forwarded as it is.
     bad_request = BAD_REQUEST "invalid_request_error" "calltap_bad_request" Retry::No;
+    /// The request expects what calltap does not know (RFC 9110 §10.1.1).
+    expectation_failed = EXPECTATION_FAILED "invalid_request_error" "calltap_bad_request" Retry::No;
     /// The request body stopped arriving.
     request_timeout = REQUEST_TIMEOUT "invalid_request_error" "calltap_request_timeout" Retry::No;
     /// The body is larger than allowed.

@@ -24,7 +24,7 @@ pub use capture::{Capture, Captured, Durable, Waiter};
 pub use error::{ProxyError, Retry};
 pub use keys::{Fingerprints, Keys};
 pub use metadata::Labels;
-pub use route::split_metadata;
+pub use route::{OWN_ROOTS, is_taken, split_metadata};
 pub use running::{Live, Running};
 pub use spill::Spiller;
 pub use tape::Budget;
@@ -34,6 +34,7 @@ use crate::{
     config::{Config, Content, Durability, OnDisconnect},
     metrics::Metrics,
     model::{End, Endpoint, Head, Timestamp},
+    server::Flushes,
 };
 use arc_swap::ArcSwap;
 use axum::body::Body;
@@ -182,6 +183,7 @@ impl Proxy {
     pub fn forward(
         self: &Arc<Self>,
         request: Request<Incoming>,
+        flushes: Flushes,
         refusal: Option<ProxyError>,
     ) -> impl Future<Output = Response<Body>> + Send + use<> {
         let started = Instant::now();
@@ -216,6 +218,7 @@ impl Proxy {
             member: None,
             waited_us: 0,
             strict,
+            flushes,
         };
         let refusal = refusal.or_else(|| self.cannot_promise(strict, full));
 
@@ -273,6 +276,7 @@ impl Proxy {
         mut parts: Parts,
         body: Incoming,
     ) -> Result<Response<Body>, Failure> {
+        request::check_head(&parts)?;
         // The client and its key.
         call.head.request_headers = headers::kept_of_request(&parts.headers);
         call.head.client = request::client(&parts.headers);

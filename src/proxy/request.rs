@@ -184,6 +184,7 @@ const LIBRARIES: &[(&str, &str)] = &[
     ("Agents/Python", "openai-agents"),
     ("langchainjs-openai/", "langchain-js"),
     ("langchain", "langchain"),
+    ("DSPy/", "dspy"),
     ("ai/", "ai-sdk"),
     ("ai-sdk/", "ai-sdk"),
     ("litellm/", "litellm"),
@@ -192,6 +193,23 @@ const LIBRARIES: &[(&str, &str)] = &[
     ("python-requests/", "requests"),
     ("curl/", "curl"),
 ];
+
+/// What HTTP asks of a request's head, and hyper leaves to its users (RFC 9112 §3.2, RFC 9110 §10.1.1).
+pub(super) fn check_head(parts: &Parts) -> Result<(), ProxyError> {
+    let hosts = parts.headers.get_all(header::HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11) {
+        return Err(ProxyError::bad_request(format!(
+            "the request has {hosts} `Host` headers; send exactly one"
+        )));
+    }
+    let mut expected = parts.headers.get_all(header::EXPECT).iter();
+    if expected.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(ProxyError::expectation_failed(
+            "nothing but `100-continue` can be expected of calltap; leave the `Expect` header out",
+        ));
+    }
+    Ok(())
+}
 
 /// Who calls, as far as headers tell.
 pub(super) fn client(headers: &HeaderMap) -> Client {

@@ -39,6 +39,31 @@ const API_ROOTS: &[&str] = &[
     "videos",
 ];
 
+/// First path segments that belong to dashboard, API and operations; everything else is proxied.
+pub const OWN_ROOTS: [&str; 16] = [
+    "",
+    "api",
+    "assets",
+    "calls",
+    "favicon.ico",
+    "healthz",
+    "keys",
+    "livez",
+    "metrics",
+    "prompts",
+    "readyz",
+    "sessions",
+    "settings",
+    "sinks",
+    "stats",
+    "version",
+];
+
+/// Whether `/<name>/…` means something else than an upstream of that name.
+pub fn is_taken(name: &str) -> bool {
+    name == "v1" || name == "-" || OWN_ROOTS.contains(&name) || API_ROOTS.contains(&name)
+}
+
 /// Most path segments with metadata (`/-/…`).
 const METADATA_SEGMENTS_MAX: usize = 8;
 

@@ -12,11 +12,20 @@ use rusqlite::types::Value;
 pub(super) struct Filter {
     pub(super) sql: String,
     pub(super) params: Vec<Value>,
+    /// What is looked for in the full-text index.
+    pub(super) phrases: Vec<String>,
+    /// Phrases that are looked for call by call: quicker for what almost every call says.
+    common: Vec<String>,
 }
 
 /// The condition of `query`; periods count back from `now`.
 pub(super) fn filter(query: &Query, now: Timestamp) -> Filter {
-    let mut filter = Filter { sql: String::new(), params: Vec::new() };
+    filter_with(query, now, Vec::new())
+}
+
+/// The same, with the phrases `common` looked for call by call.
+pub(super) fn filter_with(query: &Query, now: Timestamp, common: Vec<String>) -> Filter {
+    let mut filter = Filter { sql: String::new(), params: Vec::new(), phrases: Vec::new(), common };
     match &query.root {
         None => filter.sql.push('1'),
         Some(root) => filter.expr(root, now),
@@ -137,9 +146,15 @@ impl Filter {
 
     /// Indexed calls by the index; the newest, not yet indexed, by their preview.
     fn words(&mut self, text: &str, prefix: bool) {
-        self.sql.push_str("(calls.seq IN (SELECT rowid FROM fts WHERE fts MATCH ?)");
         let phrase = text.replace('\0', " ").replace('"', "\"\"");
-        self.params.push(format!("\"{phrase}\"{}", if prefix { "*" } else { "" }).into());
+        let phrase = format!("\"{phrase}\"{}", if prefix { "*" } else { "" });
+        self.sql.push_str(if self.common.contains(&phrase) {
+            "(EXISTS (SELECT 1 FROM fts WHERE fts MATCH ? AND rowid = calls.seq)"
+        } else {
+            "(calls.seq IN (SELECT rowid FROM fts WHERE fts MATCH ?)"
+        });
+        self.params.push(phrase.clone().into());
+        self.phrases.push(phrase);
         self.sql.push_str(
             " OR (calls.seq > (SELECT coalesce(max(seq), 0) FROM cursors WHERE name = ?)
                   AND instr(lower(preview), ?) > 0))",
@@ -198,14 +213,18 @@ fn amount(field: Field, bound: f64) -> Value {
 }
 
 fn at(moment: Moment, now: Timestamp) -> Value {
-    let time = match moment {
+    self::moment(moment, now).to_string().into()
+}
+
+/// The time that is meant; periods count back from `now`.
+pub(super) fn moment(moment: Moment, now: Timestamp) -> Timestamp {
+    match moment {
         Moment::At(time) => time,
         Moment::Ago(ms) => {
             let us = i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1000);
             now.plus_us(us.saturating_neg())
         }
-    };
-    time.to_string().into()
+    }
 }
 
 /// GLOB with only the pattern's own wildcards.

@@ -27,6 +27,16 @@ impl Histogram {
         }
     }
 
+    /// Takes out what another one counted.
+    pub(super) fn subtract(&mut self, other: &Self) {
+        for (bucket, count) in &other.0 {
+            if let Some(sum) = self.0.get_mut(bucket) {
+                *sum = sum.saturating_sub(*count);
+            }
+        }
+        self.0.retain(|_, count| *count > 0);
+    }
+
     /// The value that `percent` % of all do not exceed (nearest rank), as the middle of its bucket.
     pub(super) fn percentile(&self, percent: u64) -> Option<f64> {
         let total: u64 = self.0.values().fold(0, |sum, count| sum.saturating_add(*count));

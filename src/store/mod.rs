@@ -13,10 +13,12 @@ mod lanes;
 mod lock;
 mod open;
 mod pack;
+mod prune;
 mod queue;
 mod reader;
 mod reserve;
 mod retention;
+mod revise;
 mod rewrite;
 mod rollup;
 #[cfg(test)]
@@ -28,12 +30,16 @@ mod sessions;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod totals;
+#[cfg(test)]
+mod totals_tests;
 mod unpriced;
 mod writer;
 
 pub use facets::{Count, Facet, Facets};
 pub use lanes::{Exception, LaneChange, LaneRow, Progress, Room, Taken};
 pub use pack::{Packed, pack, unpack};
+pub use prune::{Pruned, prune};
 pub use rewrite::{Rewriter, Step};
 pub use series::{Line, PromptRow, Question, Series, Totals, VersionRow};
 pub use sessions::Turns;
@@ -364,6 +370,16 @@ pub struct StatRow {
     pub ttft_p95_ms: Option<f64>,
 }
 
+/// Totals by group.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Largest cost first.
+    pub rows: Vec<StatRow>,
+    /// True where every call was read. Otherwise percentiles are good to ±2.2 % and calls that are no
+    /// longer kept are counted too; counts and sums are exact either way.
+    pub exact: bool,
+}
+
 /// What `stats` groups by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupBy {
@@ -463,6 +479,18 @@ pub struct Info {
     pub last_seq: i64,
     /// Who follows the record log.
     pub consumers: Vec<Consumer>,
+    /// Bytes of each table with its indexes, largest first; empty where the file is too large to be
+    /// walked through for it.
+    pub tables: Vec<Table>,
+}
+
+/// A table and what it takes up.
+#[derive(Clone, Debug, Serialize)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// Bytes of its pages and those of its indexes.
+    pub bytes: u64,
 }
 
 /// A consumer of the record log.

@@ -1,8 +1,8 @@
 //! The reading side: a small pool of read-only connections, each read with a deadline.
 
 use super::{
-    Bodies, Consumer, Info, Page, Reader, StoreError, Stored, Verdict,
-    filter::{Filter, filter},
+    Bodies, Consumer, Info, Page, Reader, StoreError, Stored, Table, Verdict,
+    filter::{Filter, filter, filter_with},
     open, pack, retention, row, schema,
 };
 use crate::{
@@ -19,6 +19,10 @@ use std::{
 
 /// Longest read: a long reader keeps the write-ahead log from being reused (R24).
 const DEADLINE: Duration = Duration::from_secs(2);
+/// Longest count of all rows of a large store that is in no cache.
+const COUNTING: Duration = Duration::from_secs(10);
+/// From so many calls on a phrase counts as common.
+const COMMON: i64 = 50_000;
 /// Most idle connections.
 const POOL: usize = 8;
 /// Most rows of a page.
@@ -27,6 +31,8 @@ const MAX_LIMIT: u32 = 1000;
 const ID_LEN: usize = 36;
 /// Shortest prefix of an id.
 const MIN_PREFIX: usize = 8;
+/// Largest file whose tables are measured: every page of it is read for that.
+const TABLES_MAX: u64 = 256 << 20;
 /// Bodies that `verify` reads in one go, so that no snapshot lives long.
 const VERIFY_STEP: i64 = 200;
 
@@ -123,13 +129,39 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Invalid`] for a forged cursor, [`StoreError::Deadline`] after 2 s.
     pub fn list(&self, query: &Query, limit: u32, after: Option<&str>) -> Result<Page, StoreError> {
+        self.page(query, limit, after, ("<", i64::MAX, "DESC"))
+    }
+
+    /// As [`Self::list`], oldest first.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub fn oldest(
+        &self,
+        query: &Query,
+        limit: u32,
+        after: Option<&str>,
+    ) -> Result<Page, StoreError> {
+        self.page(query, limit, after, (">", 0, "ASC"))
+    }
+
+    fn page(
+        &self,
+        query: &Query,
+        limit: u32,
+        after: Option<&str>,
+        (side, start, order): (&str, i64, &str),
+    ) -> Result<Page, StoreError> {
         let limit = limit.clamp(1, MAX_LIMIT);
-        let filter = filter(query, Timestamp::now());
+        let now = Timestamp::now();
         self.pool.read(|conn| {
+            let filter = filter(query, now);
+            let common = common(conn, &filter.phrases)?;
+            let filter = if common.is_empty() { filter } else { filter_with(query, now, common) };
             let salt = salt(conn)?;
-            let below = after.map_or(Ok(i64::MAX), |cursor| open_cursor(cursor, &salt))?;
+            let from = after.map_or(Ok(start), |cursor| open_cursor(cursor, &salt))?;
             // One row more than asked for tells whether there is a next page.
-            let mut rows = rows(conn, &filter, "<", below, "DESC", limit + 1)?;
+            let mut rows = rows(conn, &filter, side, from, order, limit + 1)?;
             let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
             let more = rows.len() > wanted;
             rows.truncate(wanted);
@@ -198,12 +230,28 @@ impl Reader {
         self.pool.read(|conn| Ok(load(conn, seq)?))
     }
 
+    /// What can be said of the store at once, however large it is: its path, and as many calls as fit
+    /// between the oldest and the newest.
+    ///
+    /// # Errors
+    /// `SQLite`'s.
+    pub fn glance(&self) -> Result<Info, StoreError> {
+        self.pool.read(|conn| {
+            let first: Option<i64> =
+                conn.query_row("SELECT min(seq) FROM calls", [], |row| row.get(0))?;
+            let last_seq = open::last_seq(conn)?;
+            let calls = first.map_or(0, |first| (last_seq - first + 1).max(0));
+            let path = self.pool.file.display().to_string();
+            Ok(Info { path, last_seq, calls: u64::try_from(calls).unwrap_or(0), ..Info::default() })
+        })
+    }
+
     /// Facts about the store.
     ///
     /// # Errors
     /// `SQLite`'s.
     pub fn info(&self) -> Result<Info, StoreError> {
-        self.pool.read(|conn| {
+        self.pool.read_within(Some(COUNTING), |conn| {
             let count = |sql: &str| -> rusqlite::Result<u64> {
                 let count: i64 = conn.query_row(sql, [], |row| row.get(0))?;
                 Ok(u64::try_from(count).unwrap_or(0))
@@ -232,6 +280,7 @@ impl Reader {
                 oldest: time("SELECT min(started_at) FROM calls")?,
                 newest: time("SELECT max(started_at) FROM calls")?,
                 dropped: open::dropped(conn)?.into_iter().collect(),
+                tables: tables(conn, retention::file_bytes(&self.pool.file))?,
             })
         })
     }
@@ -281,6 +330,37 @@ impl Reader {
             progress(done, total.max(done));
         }
     }
+}
+
+/// Bytes of each table with its indexes, largest first; empty for a file that takes long to walk through.
+fn tables(conn: &Connection, bytes: u64) -> rusqlite::Result<Vec<Table>> {
+    if bytes > TABLES_MAX {
+        return Ok(Vec::new());
+    }
+    let mut statement = conn.prepare_cached(
+        "SELECT coalesce(tbl_name, name), sum(pgsize)
+         FROM dbstat LEFT JOIN sqlite_schema USING (name) WHERE aggregate
+         GROUP BY 1 ORDER BY 2 DESC",
+    )?;
+    let tables = statement.query_map([], |row| {
+        let bytes: i64 = row.get(1)?;
+        Ok(Table { name: row.get(0)?, bytes: u64::try_from(bytes).unwrap_or(0) })
+    })?;
+    tables.collect()
+}
+
+/// The phrases that so many calls hold that a page of them is found sooner by going through the calls.
+fn common(conn: &Connection, phrases: &[String]) -> rusqlite::Result<Vec<String>> {
+    let mut common = Vec::new();
+    for phrase in phrases {
+        let found: i64 = conn
+            .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM fts WHERE fts MATCH ?1 LIMIT ?2)")?
+            .query_row(rusqlite::params![phrase, COMMON], |row| row.get(0))?;
+        if found >= COMMON {
+            common.push(phrase.clone());
+        }
+    }
+    Ok(common)
 }
 
 /// The call with this id, looked for row by row as long as the deadline allows.

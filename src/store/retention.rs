@@ -1,6 +1,6 @@
 //! Retention by age and by size, in small transactions in the writer's idle moments (R20, R23).
 
-use super::{queue::Shared, schema::beside};
+use super::schema::beside;
 use crate::model::Timestamp;
 use rusqlite::{Connection, params_from_iter};
 use std::time::{Duration, Instant};
@@ -15,6 +15,9 @@ const VACUUM_PAGES: i64 = 64;
 const PAUSE: Duration = Duration::from_secs(1);
 /// A jump of the wall clock by more than this, unexplained by the monotonic clock, stops pruning by age.
 const JUMP_US: i64 = 86_400_000_000;
+
+/// Why calls that went though a consumer waited for them are counted.
+pub(super) const EXPIRED: &str = "expired_undelivered";
 
 /// Rows of `table` that nobody waits for: every lane that holds has passed them, and none has them off
 /// its path.
@@ -50,16 +53,17 @@ impl Retention {
         }
     }
 
-    /// One small step. True when there is more to do.
+    /// One small step; `expired` is told of calls that went though a consumer waited for them. True when
+    /// there is more to do.
     pub(super) fn step(
         &mut self,
         conn: &mut Connection,
-        shared: &Shared,
+        expired: &mut dyn FnMut(u64),
     ) -> rusqlite::Result<bool> {
         if Instant::now() < self.next {
             return Ok(false);
         }
-        let more = self.prune_by_age(conn)? || self.prune_by_size(conn, shared)? || shrink(conn)?;
+        let more = self.prune_by_age(conn)? || self.prune_by_size(conn, expired)? || shrink(conn)?;
         if !more {
             self.next = Instant::now() + PAUSE;
         }
@@ -97,7 +101,11 @@ impl Retention {
 
     /// The oldest bodies go first, then the oldest calls; what a consumer still waits for goes last
     /// and is counted.
-    fn prune_by_size(&self, conn: &mut Connection, shared: &Shared) -> rusqlite::Result<bool> {
+    fn prune_by_size(
+        &self,
+        conn: &mut Connection,
+        expired: &mut dyn FnMut(u64),
+    ) -> rusqlite::Result<bool> {
         if used_bytes(conn)? <= self.max_size {
             return Ok(false);
         }
@@ -123,12 +131,12 @@ impl Retention {
         if !calls.is_empty() {
             return prune_calls(conn, &calls).map(|()| true);
         }
-        let expired = select(conn, "SELECT seq FROM calls WHERE ?1 ORDER BY seq LIMIT ?2", &true)?;
-        prune_calls(conn, &expired)?;
-        if !expired.is_empty() {
-            shared.count_dropped("expired_undelivered", expired.len() as u64);
+        let waiting = select(conn, "SELECT seq FROM calls WHERE ?1 ORDER BY seq LIMIT ?2", &true)?;
+        prune_calls(conn, &waiting)?;
+        if !waiting.is_empty() {
+            expired(waiting.len() as u64);
         }
-        Ok(!expired.is_empty())
+        Ok(!waiting.is_empty())
     }
 
     fn clock_jumped(&mut self, now: Timestamp) -> bool {

@@ -2,7 +2,7 @@
 //! how far it came is part of it. An interruption at any moment loses nothing; the next run goes on there.
 
 use super::{
-    Entry, StoreError, Stored, filter::filter, fulltext, lock, open, reader, rollup, row::Row,
+    Entry, StoreError, Stored, filter::filter, fulltext, lock, open, reader, revise, row::Row,
     schema,
 };
 use crate::{model::Timestamp, query::Query};
@@ -20,6 +20,8 @@ pub struct Rewriter {
     job: Job,
     /// Nothing is written.
     dry: bool,
+    /// What can be searched for stays as it is.
+    keeps_texts: bool,
     _lock: Option<File>,
 }
 
@@ -75,7 +77,13 @@ impl Rewriter {
                 until: open::last_seq(&conn)?,
             },
         };
-        Ok(Self { conn, job, dry, _lock: lock })
+        Ok(Self { conn, job, dry, keeps_texts: false, _lock: lock })
+    }
+
+    /// Says that no change touches what can be searched for.
+    #[must_use]
+    pub fn keeping_texts(self) -> Self {
+        Self { keeps_texts: true, ..self }
     }
 
     /// Whether an interrupted job goes on.
@@ -108,29 +116,26 @@ impl Rewriter {
         let seqs = self.next(query)?;
         let finished = seqs.len() < usize::try_from(STEP).unwrap_or(0);
         let step = self.conn.transaction()?;
-        let mut changed = 0;
+        let mut entries = Vec::new();
         for seq in &seqs {
             let Some(stored) = reader::load(&step, *seq)? else { continue };
             // What is damaged stays as it is, for whoever may mend it.
             if reader::is_damaged(&stored.record) {
                 continue;
             }
-            let Some(entry) = change(stored) else { continue };
-            changed += 1;
-            if !self.dry {
-                Row::of(entry).update(&step, *seq)?;
-            }
+            entries.extend(change(stored).map(|entry| (*seq, entry)));
+        }
+        let changed = entries.len() as u64;
+        if !self.dry {
+            rewrite(&step, entries)?;
         }
         self.job.seq = seqs.last().copied().unwrap_or(self.job.seq);
         if self.dry {
             return Ok(Step { looked_at: seqs.len() as u64, changed, finished });
         }
-        if changed > 0 {
-            // Both are made anew from the calls, by the server in its idle moments.
-            step.execute(
-                "DELETE FROM cursors WHERE name IN (?1, ?2)",
-                [rollup::CURSOR, fulltext::CURSOR],
-            )?;
+        if changed > 0 && !self.keeps_texts {
+            // The index is made anew from the calls, by the server in its idle moments.
+            step.execute("DELETE FROM cursors WHERE name = ?1", [fulltext::CURSOR])?;
         }
         if finished {
             step.execute("DELETE FROM meta WHERE key = ?1", [&self.job.name])?;
@@ -155,6 +160,16 @@ impl Rewriter {
         let params = range.into_iter().chain(filter.params);
         self.conn.prepare(&sql)?.query_map(params_from_iter(params), |row| row.get(0))?.collect()
     }
+}
+
+/// Puts the entries in the place of what is stored, in calls and totals.
+fn rewrite(conn: &Connection, entries: Vec<(i64, Entry)>) -> rusqlite::Result<()> {
+    let seqs: Vec<i64> = entries.iter().map(|(seq, _)| *seq).collect();
+    let before = revise::added(conn, &seqs)?;
+    for (seq, entry) in entries {
+        Row::of(entry).update(conn, seq)?;
+    }
+    revise::replace(conn, &before, revise::added(conn, &seqs)?)
 }
 
 /// Who has the store, and what can be done about it.

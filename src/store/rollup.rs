@@ -36,10 +36,27 @@ pub(super) const DIMENSIONS: [(&str, &str); 10] = [
     ),
 ];
 
+/// Whether what a call cost is unknown: there is no price, or a call of a paid endpoint has no usage. (What
+/// a run of an assistant cost stands with its messages.)
+macro_rules! unpriced {
+    () => {
+        "cost_status IN ('unpriced', 'partial') OR (cost_status = 'no_usage' \
+            AND endpoint IN ('chat.completions', 'completions', 'embeddings', 'responses', \
+                'assistants.message', 'images.generations', 'images.edits', 'images.variations', \
+                'audio.transcriptions', 'audio.translations', 'audio.speech', 'realtime') \
+            AND outcome NOT IN ('provider_error', 'refused', 'connect_failed'))"
+    };
+}
+pub(super) const UNPRICED: &str = unpriced!();
+
 /// What a call adds to a total, as the columns of a select; [`Sum::add`] reads them by place.
-pub(super) const FACTS: &str = "started_at, ended_at, outcome, latency_ms, ttft_ms, tokens_per_second, \
+pub(super) const FACTS: &str = concat!(
+    "started_at, ended_at, outcome, latency_ms, ttft_ms, tokens_per_second, \
     input_tokens, output_tokens, cached_tokens, reasoning_tokens, cost_pico, \
-    cost_status IN ('unpriced', 'partial'), finish_reason, stream";
+    ",
+    unpriced!(),
+    ", finish_reason, stream"
+);
 
 /// Totals of some calls.
 #[derive(Clone, Debug, Default)]
@@ -125,6 +142,29 @@ impl Sum {
         self.ttft.merge(&other.ttft);
         self.speed.merge(&other.speed);
         self.span(&other.first_at, &other.last_at);
+    }
+
+    /// Takes out other totals, of which nothing but the limits stays: first, last, largest.
+    pub(super) fn subtract(&mut self, other: &Self) {
+        for (sum, less) in [
+            (&mut self.calls, other.calls),
+            (&mut self.errors, other.errors),
+            (&mut self.streamed, other.streamed),
+            (&mut self.truncated, other.truncated),
+            (&mut self.tool_calls, other.tool_calls),
+            (&mut self.unpriced, other.unpriced),
+            (&mut self.input, other.input),
+            (&mut self.output, other.output),
+            (&mut self.cached, other.cached),
+            (&mut self.reasoning, other.reasoning),
+        ] {
+            *sum = sum.saturating_sub(less).max(0);
+        }
+        self.cost -= other.cost;
+        self.latency_total = (self.latency_total - other.latency_total).max(0.0);
+        self.latency.subtract(&other.latency);
+        self.ttft.subtract(&other.ttft);
+        self.speed.subtract(&other.speed);
     }
 
     /// Adds a stored row; [`COLUMNS`] stand in it from column `at` on.
@@ -261,16 +301,23 @@ pub(super) fn step(conn: &mut Connection) -> rusqlite::Result<bool> {
         return Ok(false);
     }
     let step = conn.transaction()?;
+    let (newest, full) = (batch.newest, batch.full);
+    add(&step, batch)?;
+    step.prepare_cached("INSERT OR REPLACE INTO cursors (name, seq, holds) VALUES (?1, ?2, 0)")?
+        .execute(params![CURSOR, newest])?;
+    step.commit()?;
+    Ok(full)
+}
+
+/// Adds what some calls add.
+pub(super) fn add(conn: &Connection, batch: Batch) -> rusqlite::Result<()> {
     for ((hour, dimension, key), sum) in &batch.hours {
-        add_hour(&step, *hour, dimension, key, sum)?;
+        add_hour(conn, *hour, dimension, key, sum)?;
     }
     for (session, (sum, face)) in batch.sessions {
-        add_session(&step, &session, sum, face)?;
+        add_session(conn, &session, sum, face)?;
     }
-    step.prepare_cached("INSERT OR REPLACE INTO cursors (name, seq, holds) VALUES (?1, ?2, 0)")?
-        .execute(params![CURSOR, batch.newest])?;
-    step.commit()?;
-    Ok(batch.full)
+    Ok(())
 }
 
 /// Up to which `seq` calls are in the totals; `None` before the first.
@@ -285,39 +332,60 @@ pub(super) fn hour(time: &str) -> i64 {
     time.parse::<Timestamp>().map_or(0, |time| time.0.div_euclid(3_600_000_000))
 }
 
+/// What some calls add to the totals.
 #[derive(Default)]
-struct Batch {
-    hours: HashMap<(i64, &'static str, String), Sum>,
-    sessions: HashMap<String, (Sum, Face)>,
+pub(super) struct Batch {
+    pub(super) hours: HashMap<(i64, &'static str, String), Sum>,
+    pub(super) sessions: HashMap<String, (Sum, Face)>,
     newest: i64,
     full: bool,
 }
 
 impl Batch {
     fn read(conn: &Connection, last: i64) -> rusqlite::Result<Self> {
+        let mut batch = Self::default();
+        let read = batch.query(conn, "seq > ?1 ORDER BY seq LIMIT ?2", &[&last, &STEP])?;
+        batch.full = read == STEP;
+        Ok(batch)
+    }
+
+    /// Of the calls `seqs`.
+    pub(super) fn of(conn: &Connection, seqs: &[i64]) -> rusqlite::Result<Self> {
+        let mut batch = Self::default();
+        for seq in seqs {
+            batch.query(conn, "seq = ?1", &[seq])?;
+        }
+        Ok(batch)
+    }
+
+    /// Adds the calls of a place; how many there were.
+    fn query(
+        &mut self,
+        conn: &Connection,
+        place: &str,
+        params: &[&dyn rusqlite::ToSql],
+    ) -> rusqlite::Result<u32> {
         let keys = DIMENSIONS.map(|(_, key)| key).join(", ");
-        let mut statement: CachedStatement<'_> = conn.prepare_cached(&format!(
-            "SELECT session, {FACE}, {FACTS}, {keys} FROM calls
-             WHERE seq > ?1 ORDER BY seq LIMIT ?2"
+        let mut statement = conn.prepare_cached(&format!(
+            "SELECT session, {FACE}, {FACTS}, {keys} FROM calls WHERE {place}"
         ))?;
-        let mut rows = statement.query(params![last, STEP])?;
-        let (mut batch, mut read) = (Self::default(), 0);
+        let mut rows = statement.query(params)?;
+        let mut read = 0;
         while let Some(row) = rows.next()? {
             read += 1;
-            batch.newest = row.get(1)?;
+            self.newest = row.get(1)?;
             let hour = hour(row.get_ref(8)?.as_str().unwrap_or_default());
             for ((dimension, _), at) in DIMENSIONS.iter().zip(22..) {
                 let key = (hour, *dimension, row.get(at)?);
-                batch.hours.entry(key).or_default().add(row, 8)?;
+                self.hours.entry(key).or_default().add(row, 8)?;
             }
             if let Some(session) = row.get(0)? {
-                let (sum, face) = batch.sessions.entry(session).or_default();
+                let (sum, face) = self.sessions.entry(session).or_default();
                 sum.add(row, 8)?;
                 face.add(row, 1)?;
             }
         }
-        batch.full = read == STEP;
-        Ok(batch)
+        Ok(read)
     }
 }
 
@@ -397,7 +465,7 @@ fn add_session(
 }
 
 /// Binds [`COLUMNS`] from parameter `at` on.
-fn bind(insert: &mut CachedStatement<'_>, at: usize, sum: &Sum) -> rusqlite::Result<()> {
+pub(super) fn bind(insert: &mut CachedStatement<'_>, at: usize, sum: &Sum) -> rusqlite::Result<()> {
     let cost = i64::try_from(sum.cost).unwrap_or(i64::MAX);
     let (latency, ttft, speed) = (sum.latency.encode(), sum.ttft.encode(), sum.speed.encode());
     let values: [&dyn rusqlite::ToSql; 18] = [

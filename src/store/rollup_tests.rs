@@ -10,7 +10,7 @@ use crate::{
 const HOUR_US: i64 = 3_600_000_000;
 
 /// 1000 calls over ten hours, of which every tenth failed.
-fn filled(store: &Store) -> Timestamp {
+pub(super) fn filled(store: &Store) -> Timestamp {
     let start = Timestamp((Timestamp::now().0 / HOUR_US - 20) * HOUR_US);
     for at in 0..1000_i64 {
         let mut record = record(at);
@@ -33,7 +33,7 @@ fn filled(store: &Store) -> Timestamp {
     start
 }
 
-fn rolled(reader: &Reader, start: Timestamp) {
+pub(super) fn rolled(reader: &Reader, start: Timestamp) {
     wait_for(|| reader.series(&question(start, "nothing", "")).unwrap().lag == 0);
 }
 

@@ -7,10 +7,11 @@ use super::{
     histogram::Histogram,
     rollup::{self, BETWEEN, COLUMNS, DIMENSIONS, FACTS, OTHER, Sum},
     row::dollars,
+    totals::of_field,
 };
 use crate::{
     model::Timestamp,
-    query::{Expr, Field, Query, Term},
+    query::{Expr, Query, Term},
 };
 use rusqlite::{Connection, Row, params, params_from_iter, types::Value as Sql};
 use serde::Serialize;
@@ -368,26 +369,13 @@ fn answered_by(question: &Question) -> Result<Option<(&'static str, Keys)>, Stor
     Ok(match &question.query.root {
         None => Some((by, Keys::All)),
         Some(Expr::Term(Term::Text(field, pattern))) => {
-            pattern.exact().and_then(|value| match (dimension(*field)?, by) {
+            pattern.exact().and_then(|value| match (of_field(*field)?, by) {
                 ("prompt", "version") => Some((by, Keys::Under(format!("{value}{BETWEEN}")))),
                 (of, by) if by == "nothing" || by == of => Some((of, Keys::Is(value.to_owned()))),
                 _ => None,
             })
         }
         Some(_) => None,
-    })
-}
-
-fn dimension(field: Field) -> Option<&'static str> {
-    Some(match field {
-        Field::Model => "model",
-        Field::Prompt => "prompt",
-        Field::Customer => "customer",
-        Field::Key => "key",
-        Field::Environment => "environment",
-        Field::Upstream => "upstream",
-        Field::Outcome => "outcome",
-        _ => return None,
     })
 }
 

@@ -1,15 +1,9 @@
 //! Totals: sums in integers, percentiles over all values (nearest rank).
 
-use super::{GroupBy, Reader, StatRow, StoreError, filter::filter, row::dollars};
+use super::{GroupBy, Reader, StatRow, StoreError, filter::filter, rollup::UNPRICED, row::dollars};
 use crate::{model::Timestamp, query::Query};
 use rusqlite::{Row, params_from_iter};
 use std::collections::HashMap;
-
-/// Endpoints whose calls cost money: without usage their cost is unknown, not zero. (What a run cost
-/// stands with its messages.)
-const PAID: &str = "'chat.completions', 'completions', 'embeddings', 'responses', 'assistants.message', \
-    'images.generations', 'images.edits', 'images.variations', \
-    'audio.transcriptions', 'audio.translations', 'audio.speech', 'realtime'";
 
 impl Reader {
     /// Totals of the calls that match, largest cost first.
@@ -21,9 +15,7 @@ impl Reader {
         let sql = format!(
             "SELECT {key}, outcome <> 'completed', input_tokens, output_tokens, cached_tokens,
                  cost_pico,
-                 cost_status IN ('unpriced', 'partial') OR (cost_status = 'no_usage'
-                     AND endpoint IN ({PAID})
-                     AND outcome NOT IN ('provider_error', 'refused', 'connect_failed')),
+                 {UNPRICED},
                  latency_ms, ttft_ms
              FROM calls WHERE ({condition})",
             key = key(by),

@@ -204,7 +204,8 @@ impl Writer {
         if self.reopen(false).is_ok()
             && let Some(conn) = &mut self.conn
         {
-            put_off(self.retention.step(conn, &self.shared));
+            let mut expired = |lost| self.shared.count_dropped(retention::EXPIRED, lost);
+            put_off(self.retention.step(conn, &mut expired));
         }
         self.conn = None;
     }
@@ -263,7 +264,8 @@ impl Writer {
         let extractor = self.extractor.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let indexed = extractor.map_or(Ok(false), |text_of| fulltext::step(conn, &*text_of));
         let rolled = rollup::step(conn);
-        let pruned = self.retention.step(conn, &self.shared);
+        let mut expired = |lost| self.shared.count_dropped(retention::EXPIRED, lost);
+        let pruned = self.retention.step(conn, &mut expired);
         put_off(indexed) | put_off(rolled) | put_off(pruned)
     }
 

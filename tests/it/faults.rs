@@ -5,6 +5,20 @@ use crate::harness::{
 };
 use std::{sync::Arc, time::Duration};
 
+/// What came of a chunked answer's body; `None` where its head is not whole.
+fn came(answer: &[u8]) -> Option<Vec<u8>> {
+    let line = |rest: &[u8]| rest.windows(2).position(|bytes| bytes == b"\r\n");
+    let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+    let (mut rest, mut body) = (&answer[head + 4..], Vec::new());
+    while let Some(end) = line(rest) {
+        let size = usize::from_str_radix(str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
+        let data = &rest[end + 2..];
+        body.extend(&data[..size.min(data.len())]);
+        rest = data.get(size + 2..).unwrap_or_default();
+    }
+    Some(body)
+}
+
 /// The upstream resets after every so many bytes of a stream: one record each, with what came.
 #[test]
 fn an_upstream_may_break_off_at_any_byte() {
@@ -19,37 +33,45 @@ fn an_upstream_may_break_off_at_any_byte() {
     })
     .collect();
     let length = whole.len();
+    let body = r#"{"model":"gpt-4o-mini","stream":true,"stream_options":{"include_usage":true},"messages":[]}"#;
     // With all of its bytes the answer would be whole.
     let places = Arc::new(places(count("CALLTAP_TEST_CUTS", 150), length));
     let cuts = places.len();
+    let whole = Arc::new(whole);
+    let sent = Arc::clone(&whole);
     let done_end = whole.windows(6).position(|bytes| bytes == b"[DONE]").unwrap() + 6;
     let upstream = Upstream::start(move |request| {
         let at: usize = request.header("x-cut").unwrap().parse().unwrap();
-        let end = if at.is_multiple_of(2) { Step::Rst } else { Step::Fin };
-        // A reset right behind the bytes would overtake them.
-        vec![Step::Send(whole[..at].to_vec()), Step::Pause(Duration::from_millis(3)), end]
+        let bytes = Step::Send(sent[..at].to_vec());
+        if at.is_multiple_of(2) {
+            // A reset right behind the bytes would overtake them.
+            vec![bytes, Step::Pause(Duration::from_millis(3)), Step::Rst]
+        } else {
+            vec![bytes, Step::Fin]
+        }
     });
     let calltap = Calltap::start(&upstream);
-    post(
-        calltap.address,
-        "/v1/chat/completions",
-        &format!("x-cut: {length}\r\n"),
-        &chat_body(true),
-    );
+    post(calltap.address, "/v1/chat/completions", &format!("x-cut: {length}\r\n"), body);
     calltap.wait_calls("", 1);
     let (descriptors, tasks) = (calltap.descriptors(), calltap.tasks());
     let address = calltap.address;
     let threads: Vec<_> = (0..4)
         .map(|thread| {
-            let places = Arc::clone(&places);
+            let (places, whole) = (Arc::clone(&places), Arc::clone(&whole));
             std::thread::spawn(move || {
-                for at in places.iter().skip(thread).step_by(4) {
+                for &at in places.iter().skip(thread).step_by(4) {
                     let header = format!("x-cut: {at}\r\nx-calltap-ref: {at}\r\n");
-                    let answer = post(address, "/v1/chat/completions", &header, &chat_body(true));
+                    let answer = post(address, "/v1/chat/completions", &header, body);
                     assert!(
                         answer.status == 502 || !answer.whole,
                         "no clean end at {at}: {answer:?}"
                     );
+                    let came = came(&whole[..at]);
+                    assert_eq!(answer.status == 502, came.is_none(), "after {at} bytes");
+                    if let Some(came) = came {
+                        let got = answer.body.len();
+                        assert!(answer.body == came, "after {at} bytes: {got} of {}", came.len());
+                    }
                 }
             })
         })

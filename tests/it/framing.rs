@@ -228,3 +228,22 @@ fn odd_answers_do_not_hurt_the_next_call() {
     let calls = calltap.wait_calls("", 14);
     assert_eq!(calls.iter().filter(|call| call["outcome"] == "upstream_truncated").count(), 3);
 }
+
+/// HTTP/1.1 names its host once; what a request expects must be known.
+#[test]
+fn heads_name_one_host_and_expect_what_is_known() {
+    let upstream = Upstream::start(|_| json_answer(200, "{}"));
+    let calltap = Calltap::start(&upstream);
+    for (head, status) in [
+        ("GET /v1/models HTTP/1.1\r\n", 400),
+        ("GET /v1/models HTTP/1.1\r\nhost: a\r\nhost: b\r\n", 400),
+        ("GET /v1/models HTTP/1.1\r\nhost: a\r\nexpect: wonders\r\n", 417),
+        ("GET /v1/models HTTP/1.1\r\nhost: a\r\n", 200),
+        ("GET /v1/models HTTP/1.0\r\n", 200),
+    ] {
+        let mut connection = Connection::open(calltap.address);
+        connection.send(format!("{head}\r\n").as_bytes());
+        assert_eq!(connection.answer("GET").expect("an answer").status, status, "{head}");
+    }
+    assert_eq!(upstream.requests().len(), 2);
+}

@@ -78,11 +78,12 @@ fn serve_once(head: &'static str, body: String) -> (String, std::thread::JoinHan
         let mut request = vec![0; 4096];
         let length = client.read(&mut request).unwrap();
         let size = body.len();
+        // Whoever has read enough closes before the end.
         write!(
             client,
             "HTTP/1.1 {head}\r\ncontent-length: {size}\r\nconnection: close\r\n\r\n{body}"
         )
-        .unwrap();
+        .ok();
         String::from_utf8_lossy(&request[..length]).into_owned()
     });
     (url, served)
@@ -104,6 +105,70 @@ fn a_book_is_fetched_only_when_it_is_named() {
     let (url, served) = serve_once("302 Found\r\nlocation: http://127.0.0.1:1/", String::new());
     assert_eq!(run(&["pricing", "update", "--from", &url]).0, 69, "redirects are not followed");
     served.join().unwrap();
+}
+
+/// Serves several answers at one address, each to one connection; gives the requests.
+fn serve(answers: Vec<(&'static str, String)>) -> (String, std::thread::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/book.json", listener.local_addr().unwrap());
+    let answer = move |(head, body): (&str, String)| {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut request = vec![0; 4096];
+        let length = client.read(&mut request).unwrap();
+        write!(client, "HTTP/1.1 {head}\r\nconnection: close\r\n\r\n{body}").ok();
+        String::from_utf8_lossy(&request[..length]).to_lowercase()
+    };
+    (url, std::thread::spawn(move || answers.into_iter().map(answer).collect()))
+}
+
+#[test]
+fn odd_answers_of_a_source_keep_the_book() {
+    let upstream = Upstream::start(chat(1, Duration::ZERO));
+    let calltap = Calltap::start(&upstream);
+    let run = |arguments: &[&str]| output(calltap.command(), arguments);
+    let sound = book("kept-model", "1e-06");
+    let cut = sound[..sound.len() / 2].to_owned();
+    let (url, served) = serve(vec![
+        ("200 OK\r\netag: \"v1\"", sound.clone()),
+        ("304 Not Modified", String::new()),
+        ("500 Internal Server Error", "sorry".to_owned()),
+        ("200 OK\r\ncontent-type: text/html", "<!doctype html><p>Sign in".to_owned()),
+        ("200 OK", cut.clone()),
+        ("200 OK\r\ncontent-length: 100000", cut),
+        ("200 OK", "{}".to_owned()),
+        ("200 OK", " ".repeat(65 << 20)),
+        ("200 OK\r\netag: \"v2\"", book("newer-model", "1e-06")),
+        ("304 Not Modified", String::new()),
+    ]);
+    let update = || run(&["pricing", "update", "--from", &url]);
+    assert_eq!(update().0, 0);
+    let (code, said, _) = update();
+    assert_eq!((code, said.trim()), (0, "unchanged since the last import"));
+    for (exit, why) in [
+        (69, "it answers 500"),
+        (1, "not a price book"),
+        (1, "not a price book"),
+        (69, "--from FILE"),
+        (1, "not a price book"),
+        (1, "larger than 64 MiB"),
+    ] {
+        let (code, _, error) = update();
+        assert_eq!((code, error.contains(why)), (exit, true), "{why}: {error}");
+        assert_eq!(cost(&calltap, "kept-model")["total"], "2");
+    }
+    assert_eq!(update().0, 0);
+    assert_eq!(cost(&calltap, "kept-model")["total"], "2", "nothing is deleted");
+    assert_eq!(cost(&calltap, "newer-model")["total"], "2");
+    assert_eq!(run(&["pricing", "update", "--from", &url, "--json"]).0, 0);
+    let asked = served.join().unwrap();
+    let with = |request: &String| {
+        let tag = request.lines().find_map(|line| line.strip_prefix("if-none-match: "));
+        tag.map(str::to_owned)
+    };
+    let tags: Vec<Option<String>> = asked.iter().map(with).collect();
+    let (v1, v2) = (Some("\"v1\"".to_owned()), Some("\"v2\"".to_owned()));
+    assert_eq!((&tags[0], &tags[9]), (&None, &v2));
+    assert!(tags[1..9].iter().all(|tag| *tag == v1), "{tags:?}");
 }
 
 /// The layer of every stored call's price, in the order of the calls.

@@ -3,7 +3,7 @@
 import dspy
 
 PACKAGE = "dspy"
-SDK = "openai-python"
+SDK = "dspy"
 AGENT = r"DSPy/"
 MODEL = "openai/gpt-4o-mini"
 

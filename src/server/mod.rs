@@ -1,6 +1,11 @@
 //! Listeners: connections with limits and timers, and their orderly end.
 
+mod flush;
+
+pub use flush::Flushes;
+
 use axum::body::Body;
+use flush::CountedIo;
 use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -64,7 +69,7 @@ pub enum Stop {
 }
 
 /// Serves until told to stop, then lets running calls finish within the grace. Before any is cut off,
-/// `cut` is called.
+/// `cut` is called. With each request comes the count of its connection's flushes.
 pub async fn serve<S, F>(
     listener: TcpListener,
     limits: Limits,
@@ -72,7 +77,7 @@ pub async fn serve<S, F>(
     cut: impl FnOnce(),
     service: S,
 ) where
-    S: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    S: Fn(Request<Incoming>, Flushes) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let builder = Arc::new(builder(limits));
@@ -100,11 +105,13 @@ pub async fn serve<S, F>(
         };
         prepare(&stream);
         let service = service.clone();
+        let flushes = Flushes::default();
+        let io = CountedIo::new(TokioIo::new(stream), flushes.clone());
         let service = service_fn(move |request| {
-            let answer = service(request);
+            let answer = service(request, flushes.clone());
             async move { Ok::<_, Infallible>(answer.await) }
         });
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let connection = builder.serve_connection_with_upgrades(io, service);
         let connection = graceful.watch(connection.into_owned());
         connections.spawn(async move {
             // How a connection ends is told by the calls on it.
