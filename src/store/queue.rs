@@ -84,8 +84,10 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<(usize, Work)>,
-    /// Progress of lanes, one change of each at most: it goes first and by itself.
+    /// Progress of lanes, one change of each at most: it goes by itself.
     progress: Vec<(usize, Work)>,
+    /// Whether the last group was progress. Where both wait, the two take turns.
+    progressed: bool,
     bytes: usize,
     /// Taken by the writer, not yet committed.
     writing: usize,
@@ -172,12 +174,15 @@ impl Shared {
             return if state.closing { Next::Closed } else { Next::Idle };
         }
         let (mut group, mut bytes) = (Vec::new(), 0);
-        for (size, work) in std::mem::take(&mut state.progress) {
-            bytes += size;
-            group.push(work);
+        state.progressed =
+            !state.progress.is_empty() && (state.queue.is_empty() || !state.progressed);
+        if state.progressed {
+            for (size, work) in std::mem::take(&mut state.progress) {
+                bytes += size;
+                group.push(work);
+            }
         }
-        let alone = !group.is_empty();
-        while !alone && group.len() < GROUP_ROWS && bytes < GROUP_BYTES {
+        while !state.progressed && group.len() < GROUP_ROWS && bytes < GROUP_BYTES {
             let Some((size, work)) = state.queue.pop_front() else { break };
             bytes += size;
             group.push(work);
