@@ -75,6 +75,8 @@ mod tests {
     use super::*;
     use crate::store::{fulltext, tests};
 
+    type Holds = fn(usize) -> bool;
+
     /// Whatever part of the calls is indexed, a page holds what a look at every call finds.
     #[test]
     fn pages_along_the_index_hold_what_every_call_says() {
@@ -92,7 +94,6 @@ mod tests {
         let mut conn = Connection::open(dir.path().join("calltap.db")).unwrap();
         let text_of =
             |stored: &crate::store::Stored| stored.record.tags.user_query.clone().unwrap();
-        type Holds = fn(usize) -> bool;
         let queries: [(&str, Holds); 7] = [
             ("parcel", |_| true),
             ("late", |at| at.is_multiple_of(3)),
