@@ -52,25 +52,31 @@ pub(super) fn required(query: &Query, now: Timestamp) -> Option<Filter> {
         Expr::And(parts) => parts.as_slice(),
         single => std::slice::from_ref(single),
     };
-    let words = |part: &&Expr| matches!(part, Expr::Term(Term::Words { .. }));
-    let (words, rest): (Vec<&Expr>, Vec<&Expr>) = parts.iter().partition(words);
-    let phrases: Vec<String> = words
-        .into_iter()
-        .filter_map(|part| match part {
-            Expr::Term(Term::Words { text, prefix }) => Some(phrase(text, *prefix)),
-            _ => None,
-        })
-        .collect();
-    if phrases.is_empty() {
+    let searches: Vec<String> = parts.iter().filter_map(search).collect();
+    if searches.is_empty() {
         return None;
     }
     let mut filter = Filter { sql: "fts MATCH ?".to_owned(), ..Filter::default() };
-    filter.params.push(phrases.join(" AND ").into());
-    for part in rest {
+    filter.params.push(searches.join(" AND ").into());
+    for part in parts.iter().filter(|part| search(part).is_none()) {
         filter.sql.push_str(" AND ");
         filter.expr(part, now);
     }
     Some(filter)
+}
+
+/// `expr` as a search of the full-text index, where it is about words alone.
+fn search(expr: &Expr) -> Option<String> {
+    let all = |parts: &[Expr], between| {
+        let parts = parts.iter().map(search).collect::<Option<Vec<_>>>()?;
+        Some(format!("({})", parts.join(between)))
+    };
+    match expr {
+        Expr::Term(Term::Words { text, prefix }) => Some(phrase(text, *prefix)),
+        Expr::And(parts) => all(parts, " AND "),
+        Expr::Or(parts) => all(parts, " OR "),
+        Expr::Not(_) | Expr::Term(_) => None,
+    }
 }
 
 impl Filter {

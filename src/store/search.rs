@@ -94,12 +94,13 @@ mod tests {
         let mut conn = Connection::open(dir.path().join("calltap.db")).unwrap();
         let text_of =
             |stored: &crate::store::Stored| stored.record.tags.user_query.clone().unwrap();
-        let queries: [(&str, Holds); 7] = [
+        let queries: [(&str, Holds); 8] = [
             ("parcel", |_| true),
             ("late", |at| at.is_multiple_of(3)),
             ("parcel late session:s1", |at| at.is_multiple_of(3) && at % 2 == 1),
             ("parcel -late", |at| !at.is_multiple_of(3)),
             ("late OR lost", |_| true),
+            ("parcel (late OR found) session:s0", |at| at.is_multiple_of(6)),
             ("pars*", |_| false),
             ("session:s0", |at| at.is_multiple_of(2)),
         ];
