@@ -20,8 +20,13 @@ run:
 	@if command -v npm >/dev/null 2>&1; then $(MAKE) --no-print-directory ui; else echo "Node is not installed: building without the dashboard"; fi
 	cargo run --release
 
-ui: $(UI)/node_modules/.installed
+# Built again only when something of it changed, so that calltap is not either.
+UI_SOURCES := $(shell find $(UI)/src $(UI)/public $(UI)/index.html $(UI)/package.json $(UI)/vite.config.ts $(UI)/tsconfig.json -type f)
+
+ui: $(UI)/dist/index.html
+$(UI)/dist/index.html: $(UI)/node_modules/.installed $(UI_SOURCES)
 	cd $(UI) && npm run --silent build
+	touch $@
 
 test: ui rust-test client-test ui-test
 
