@@ -32,16 +32,20 @@ class Running:
             [sys.executable, here / "provider.py"], stdout=subprocess.PIPE, text=True)
         upstream = f"http://127.0.0.1:{self.provider.stdout.readline().strip()}/v1"
         self.url = f"http://127.0.0.1:{free_port()}"
-        environment = {
+        self.environment = {
             "HOME": self.home.name,
             "CALLTAP_DATA_DIR": f"{self.home.name}/data",
             "CALLTAP_SERVER__LISTEN": self.url.removeprefix("http://"),
             "CALLTAP_UPSTREAM": upstream,
         }
         target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-        binary = os.environ.get("CALLTAP_BIN", target / "debug/calltap")
+        self.binary = os.environ.get("CALLTAP_BIN", target / "debug/calltap")
         self.log = open(f"{self.home.name}/log", "w+")
-        self.calltap = subprocess.Popen([binary, "serve"], env=environment, stdout=self.log, stderr=self.log)
+        self.serve()
+
+    def serve(self):
+        self.calltap = subprocess.Popen(
+            [self.binary, "serve"], env=self.environment, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 20
         while not self.is_ready():
             assert time.monotonic() < deadline and self.calltap.poll() is None, self.read_log()
@@ -57,9 +61,16 @@ class Running:
         self.log.seek(0)
         return self.log.read()
 
-    def stop(self):
+    def restart(self):
+        self.end()
+        self.serve()
+
+    def end(self):
         self.calltap.terminate()
-        self.calltap.wait(20)
+        assert self.calltap.wait(20) == 0, self.read_log()
+
+    def stop(self):
+        self.end()
         self.provider.terminate()
         self.provider.wait(20)
 

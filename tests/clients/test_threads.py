@@ -37,12 +37,15 @@ def polled(client, thread):
 
 
 @pytest.mark.parametrize("turn", [streamed, polled])
-def test_three_turns(calltap, turn):
+@pytest.mark.parametrize("restarts", [False, True])
+def test_three_turns(calltap, turn, restarts):
     client = openai.OpenAI(base_url=f"{calltap.url}/v1", api_key="sk-test-key", max_retries=0,
                            default_headers={"x-calltap-prompt": "tutor"})
     thread = client.beta.threads.create().id
     for question in QUESTIONS:
         client.beta.threads.messages.create(thread, role="user", content=question)
+        if restarts:
+            calltap.restart()
         answer = turn(client, thread)
         assert answer.split() == question.split()[::-1]
         client.beta.threads.messages.list(thread)
