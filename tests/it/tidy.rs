@@ -147,6 +147,21 @@ fn the_tree_is_clean() {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
+/// The fuzz crate locks what calltap needs: it is built with `--locked`.
+#[test]
+fn the_fuzz_lock_knows_every_dependency() {
+    let read = |path: &str| -> toml::Table { fs::read_to_string(path).unwrap().parse().unwrap() };
+    let (manifest, lock) = (read("Cargo.toml"), read("fuzz/Cargo.lock"));
+    let packages = lock["package"].as_array().unwrap();
+    let own = packages.iter().find(|package| package["name"].as_str() == Some("calltap")).unwrap();
+    // A name stands alone, or before a version where there are several.
+    let locked = own["dependencies"].as_array().unwrap().iter().filter_map(|name| name.as_str());
+    let locked: Vec<&str> = locked.filter_map(|name| name.split(' ').next()).collect();
+    for name in manifest["dependencies"].as_table().unwrap().keys() {
+        assert!(locked.contains(&name.as_str()), "{name}: run `cargo update calltap` in fuzz/");
+    }
+}
+
 fn sources(dir: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
