@@ -211,7 +211,7 @@ fn has_surrogate_escape(text: &str) -> bool {
     escape("\\ud") || escape("\\uD")
 }
 
-/// `text` with every `\uXXXX` that is half a pair and has no other half beside it replaced by its marker.
+/// `text` with every `\u` escape that is half a pair and has no other half beside it replaced by its marker.
 fn mark_halves(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -238,7 +238,7 @@ fn mark_halves(text: &str) -> String {
     out
 }
 
-/// The code unit of a `\uXXXX` at the start of `text`.
+/// The code unit of a `\u` escape at the start of `text`.
 fn unit(text: &str) -> Option<u32> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok())?

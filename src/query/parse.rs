@@ -9,7 +9,8 @@ use crate::model::{Outcome, Timestamp};
 /// Reads a query.
 pub(super) fn parse(text: &str) -> Result<Query, QueryError> {
     if text.len() > MAX_LEN {
-        return Err(error(MAX_LEN, format!("a query has at most {MAX_LEN} bytes")));
+        let at = text.floor_char_boundary(MAX_LEN);
+        return Err(error(at, format!("a query has at most {MAX_LEN} bytes")));
     }
     let mut parser = Parser { text, at: 0, terms: 0 };
     parser.skip_space();

@@ -132,3 +132,11 @@ fn places_of_terms() {
         assert!(Query::terms(none).is_empty(), "{none}");
     }
 }
+
+/// A fault stands between characters, also where a text is too long.
+#[test]
+fn a_text_that_is_too_long_is_cut_between_characters() {
+    let text = "a".to_owned() + &"é".repeat(MAX_LEN);
+    let at = text.parse::<Query>().unwrap_err().at;
+    assert!(at == MAX_LEN - 1 && text.is_char_boundary(at));
+}

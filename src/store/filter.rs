@@ -27,22 +27,12 @@ pub(super) fn filter(query: &Query, now: Timestamp) -> Filter {
 
 /// The same, with the phrases `common` looked for call by call.
 pub(super) fn filter_with(query: &Query, now: Timestamp, common: Vec<String>) -> Filter {
-    let mut filter = Filter { common, ..Filter::default() };
-    match &query.root {
-        None => filter.sql.push('1'),
-        Some(root) => filter.expr(root, now),
-    }
-    filter
+    Filter { common, ..Filter::default() }.of(query, now)
 }
 
 /// The condition of `query` for calls that the full-text index does not know yet.
 pub(super) fn unindexed(query: &Query, now: Timestamp) -> Filter {
-    let mut filter = Filter { unindexed: true, ..Filter::default() };
-    match &query.root {
-        None => filter.sql.push('1'),
-        Some(root) => filter.expr(root, now),
-    }
-    filter
+    Filter { unindexed: true, ..Filter::default() }.of(query, now)
 }
 
 /// The condition of `query` over the full-text index joined with `calls`, where each match must hold
@@ -80,6 +70,21 @@ fn search(expr: &Expr) -> Option<String> {
 }
 
 impl Filter {
+    fn of(mut self, query: &Query, now: Timestamp) -> Self {
+        match &query.root {
+            None => self.sql.push('1'),
+            Some(root) => self.expr(root, now),
+        }
+        self
+    }
+
+    /// The condition, and `sql` with its one parameter before it.
+    pub(super) fn and(mut self, sql: &str, value: impl Into<Value>) -> Self {
+        self.sql = format!("{sql} AND ({})", self.sql);
+        self.params.insert(0, value.into());
+        self
+    }
+
     fn expr(&mut self, expr: &Expr, now: Timestamp) {
         match expr {
             Expr::And(parts) => self.join(parts, " AND ", now),

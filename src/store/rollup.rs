@@ -119,9 +119,9 @@ impl Sum {
         Ok(())
     }
 
-    /// Adds other totals.
-    pub(super) fn merge(&mut self, other: &Self) {
-        for (sum, more) in [
+    /// Each count beside that of `other`.
+    fn counts(&mut self, other: &Self) -> [(&mut i64, i64); 10] {
+        [
             (&mut self.calls, other.calls),
             (&mut self.errors, other.errors),
             (&mut self.streamed, other.streamed),
@@ -132,7 +132,12 @@ impl Sum {
             (&mut self.output, other.output),
             (&mut self.cached, other.cached),
             (&mut self.reasoning, other.reasoning),
-        ] {
+        ]
+    }
+
+    /// Adds other totals.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (sum, more) in self.counts(other) {
             *sum = sum.saturating_add(more);
         }
         self.cost += other.cost;
@@ -146,18 +151,7 @@ impl Sum {
 
     /// Takes out other totals, of which nothing but the limits stays: first, last, largest.
     pub(super) fn subtract(&mut self, other: &Self) {
-        for (sum, less) in [
-            (&mut self.calls, other.calls),
-            (&mut self.errors, other.errors),
-            (&mut self.streamed, other.streamed),
-            (&mut self.truncated, other.truncated),
-            (&mut self.tool_calls, other.tool_calls),
-            (&mut self.unpriced, other.unpriced),
-            (&mut self.input, other.input),
-            (&mut self.output, other.output),
-            (&mut self.cached, other.cached),
-            (&mut self.reasoning, other.reasoning),
-        ] {
+        for (sum, less) in self.counts(other) {
             *sum = sum.saturating_sub(less).max(0);
         }
         self.cost -= other.cost;
