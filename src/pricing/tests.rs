@@ -230,7 +230,9 @@ fn a_contract_takes_its_share_off_every_price_of_its_provider() {
     let elsewhere = Charge { provider: "azure", ..charge };
     assert_eq!(book.price(&elsewhere), PriceBook::default().price(&elsewhere));
     let read = |factor: &str| {
-        let text = format!("schema = 1\nprovider = \"p\"\ncurrency = \"USD\"\nsource = \"x\"\nfactor = {factor}\n");
+        let text = format!(
+            "schema = 1\nprovider = \"p\"\ncurrency = \"USD\"\nsource = \"x\"\nfactor = {factor}\n"
+        );
         format::read("p.toml", &text).map(|provider| provider.factor.unwrap().to_string())
     };
     assert_eq!(read("\"1.1\"").unwrap(), "1.1");
