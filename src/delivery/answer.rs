@@ -1,6 +1,6 @@
 //! What an answer means (`reliability.md` R7), and when its sender may be asked again.
 
-use super::http::Answer;
+use super::http::{Answer, Silence};
 use crate::model::Timestamp;
 use crate::sink::{Sink, Verdict};
 use jiff::fmt::rfc2822::DateTimeParser;
@@ -32,7 +32,7 @@ pub struct Judged {
 pub enum Obstacle {
     /// 401, 403: the key is refused.
     KeyRefused,
-    /// 404, 410: nothing is there.
+    /// 404, 410, or for an hour a host without an address: nothing is there.
     Gone,
     /// A redirect, or a page where an API should answer.
     Misconfigured,
@@ -62,13 +62,10 @@ pub fn judge(sink: &dyn Sink, ids: &[Uuid], answer: &Answer, now: Timestamp) -> 
 }
 
 /// A request that got no answer.
-pub fn unanswered(why: String) -> Judged {
-    Judged {
-        verdict: Verdict::Retry,
-        reason: why,
-        obstacle: Obstacle::Misconfigured,
-        retry_after: None,
-    }
+pub fn unanswered(silence: impl Into<Silence>) -> Judged {
+    let Silence { why, unresolved } = silence.into();
+    let obstacle = if unresolved { Obstacle::Gone } else { Obstacle::Misconfigured };
+    Judged { verdict: Verdict::Retry, reason: why, obstacle, retry_after: None }
 }
 
 fn general(answer: &Answer) -> Verdict {

@@ -12,6 +12,8 @@ pub struct Tempo {
     pub longest: Duration,
     /// How often a lane that stands still by itself tries whether the key or the address works now.
     pub probe: Duration,
+    /// How long a host may be without an address before it counts as gone.
+    pub unresolved: Duration,
     /// How often a lane looks for exceptions that are due, and at least looks around.
     pub look: Duration,
 }
@@ -22,6 +24,7 @@ impl Default for Tempo {
             first: Duration::from_secs(1),
             longest: Duration::from_mins(5),
             probe: Duration::from_mins(1),
+            unresolved: Duration::from_hours(1),
             look: Duration::from_secs(1),
         }
     }

@@ -161,12 +161,16 @@ fn options(text: &str) -> Options {
 }
 
 pub(super) async fn bench(address: SocketAddr, kind: Numbers, keys: &str) -> Bench {
+    bench_to(&format!("http://{address}"), kind, keys).await
+}
+
+pub(super) async fn bench_to(base_url: &str, kind: Numbers, keys: &str) -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), &crate::config::Store::default()).unwrap();
     let options = options(keys);
     let client = http::client(&options).unwrap();
     let destination =
-        Destination::Http { sink: Box::new(kind), base_url: format!("http://{address}"), client };
+        Destination::Http { sink: Box::new(kind), base_url: base_url.to_owned(), client };
     let only = options.only.parse().unwrap();
     let plan = Arc::new(Plan::by_hand("n", options, only, destination));
     let mut bench = Bench {
@@ -190,6 +194,7 @@ impl Bench {
             first: Duration::from_millis(4),
             longest: Duration::from_millis(40),
             probe: Duration::from_millis(60),
+            unresolved: Duration::from_millis(100),
             look: Duration::from_millis(10),
         };
         let parts = Parts {

@@ -40,6 +40,21 @@ impl Answer {
     }
 }
 
+/// Why there is no answer.
+#[derive(Clone, Debug)]
+pub struct Silence {
+    /// In words.
+    pub why: String,
+    /// The host's name leads nowhere.
+    pub unresolved: bool,
+}
+
+impl From<String> for Silence {
+    fn from(why: String) -> Self {
+        Self { why, unresolved: false }
+    }
+}
+
 /// Connections to one sink, and what its owner wants every request to carry.
 #[derive(Debug)]
 pub struct Client {
@@ -100,7 +115,7 @@ pub async fn send(
     base_url: &str,
     sink: &dyn Sink,
     request: &Request,
-) -> Result<Answer, String> {
+) -> Result<Answer, Silence> {
     let url = format!("{base_url}{}", request.path);
     let signed = sink.sign(request, Timestamp::now());
     let mut headers = HeaderMap::new();
@@ -112,7 +127,10 @@ pub async fn send(
     headers.extend(client.headers.clone());
     let sending = client.connections.request(request.method.clone(), url);
     let sending = sending.headers(headers.clone()).body(request.body.clone());
-    let mut response = sending.send().await.map_err(|error| chain(&error))?;
+    let mut response = sending
+        .send()
+        .await
+        .map_err(|error| Silence { why: chain(&error), unresolved: is_unresolved(&error) })?;
     let answered = response.headers().iter().filter_map(|(name, value)| {
         Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
     });
@@ -150,6 +168,12 @@ fn without_secrets(body: Vec<u8>, headers: &HeaderMap) -> Vec<u8> {
     }
     let text = String::from_utf8_lossy(&body).into_owned();
     found.into_iter().fold(text, |text, secret| text.replace(secret, "•••")).into_bytes()
+}
+
+/// The connector says no more of it than this.
+fn is_unresolved(error: &reqwest::Error) -> bool {
+    let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+    error.is_connect() && causes.any(|cause| cause.to_string() == "dns error")
 }
 
 /// The last cause says most; URLs are left out, they may hold secrets.

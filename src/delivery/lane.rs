@@ -99,6 +99,8 @@ pub(super) struct Lane {
     pub(super) held: usize,
     pub(super) gate: Gate,
     pub(super) obstacle: Option<(Obstacle, Instant)>,
+    /// Since when the host has had no address.
+    pub(super) unresolved: Option<Instant>,
     pub(super) paused: Option<String>,
     pub(super) progress: Progress,
     writing: Option<Writing>,
@@ -137,6 +139,7 @@ impl Lane {
             held: 0,
             gate: Gate::new(parts.plan.concurrency(), parts.tempo, now),
             obstacle: None,
+            unresolved: None,
             paused: None,
             progress: Progress::default(),
             writing: None,

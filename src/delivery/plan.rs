@@ -7,6 +7,7 @@ use crate::{
     query::{Expr, Field, Query, Term},
     sink::{KINDS, Kind, Settings, Sink},
 };
+use percent_encoding::percent_decode_str;
 use std::collections::BTreeMap;
 
 /// The kind that is no vendor: files in a folder.
@@ -125,7 +126,7 @@ pub fn kind_names() -> Vec<&'static str> {
 }
 
 fn plan(name: &str, table: &SinkTable, environment: &Environment) -> Result<Plan, Vec<Fault>> {
-    let (options, own) = Options::read(name, table)?;
+    let (mut options, own) = Options::read(name, table)?;
     let path = format!("sinks.{name}");
     let mut only = options.only.parse::<Query>().map_err(|error| {
         vec![Fault::at(
@@ -166,6 +167,14 @@ fn plan(name: &str, table: &SinkTable, environment: &Environment) -> Result<Plan
             .then(|| format!("or set the variable {}", kind.key_variables.join(" or ")));
         vec![Fault { hint, ..Fault::at(at.clone(), format!("`{at}`: {}", problem.message)) }]
     })?;
+    let said = options.headers.clone();
+    for (name, value) in more_headers(environment.first(kind.header_variables)) {
+        // What the configuration says wins.
+        let by_key = name == "authorization" && settings.api_key.is_some();
+        if !by_key && !said.keys().any(|have| have.eq_ignore_ascii_case(&name)) {
+            options.headers.insert(name, value);
+        }
+    }
     let client = http::client(&options).map_err(|(key, why)| {
         vec![Fault::at(format!("{path}.{key}"), format!("`{path}`: {why}"))]
     })?;
@@ -225,6 +234,15 @@ fn base_url(
         return Err(fault("holds no user, password or query"));
     }
     Ok(url.to_owned())
+}
+
+/// Headers as a variable holds them: `name=value,…`, values percent-encoded.
+fn more_headers(variable: Option<&str>) -> impl Iterator<Item = (String, Secret)> {
+    variable.unwrap_or_default().split(',').filter_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+        Some((name.trim().to_ascii_lowercase(), Secret::new(&value)?))
+    })
 }
 
 /// Whether a query chooses calls by what kind of call they are.
@@ -302,6 +320,16 @@ mod tests {
     fn headers_of_ones_own_are_checked_and_not_shown() {
         let text = |header: &str| format!("[s]\ntype = \"otlp\"\nheaders = {{ {header} }}\n");
         target(&text("x-scope-orgid = \"tenant\", Authorization = \"Basic c2VjcmV0\""));
+        let read = |variable| {
+            let pairs = more_headers(variable);
+            pairs.map(|(name, value)| (name, value.expose().to_owned())).collect::<Vec<_>>()
+        };
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            read(Some("api-key=k1, Authorization=Basic%20c2VjcmV0=,broken,empty=")),
+            [pair("api-key", "k1"), pair("authorization", "Basic c2VjcmV0=")]
+        );
+        assert_eq!(read(None), []);
         for wrong in ["\"a b\" = \"secret\"", "host = \"secret\"", "x = \"se\\u0001cret\""] {
             let sinks = toml::from_str(&text(wrong)).unwrap();
             let faults = plans(&Config { sinks, ..Config::default() }).unwrap_err();

@@ -58,7 +58,7 @@ pub async fn probe(plan: &Plan) -> Report {
     let report = |ok, message: String| Report { ok, message, id: None };
     let Some(request) = sink.probe() else { return reach(base_url, client, &**sink).await };
     match http::send(client, base_url, &**sink, &request).await {
-        Err(why) => report(false, why),
+        Err(silence) => report(false, silence.why),
         Ok(answer) => {
             let judged = judge(&**sink, &[], &answer, Timestamp::now());
             match judged.verdict {
@@ -89,7 +89,7 @@ async fn reach(base_url: &str, client: &http::Client, sink: &dyn Sink) -> Report
             ),
             id: None,
         },
-        Err(why) => Report { ok: false, message: why, id: None },
+        Err(silence) => Report { ok: false, message: silence.why, id: None },
     }
 }
 

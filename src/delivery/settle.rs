@@ -1,7 +1,7 @@
 //! What follows from an answer (`reliability.md` R7).
 
 use super::{
-    answer::Judged,
+    answer::{Judged, Obstacle},
     board::Trouble,
     lane::{Job, Lane, Origin},
 };
@@ -13,8 +13,19 @@ const TRIES: u32 = 3;
 
 impl Lane {
     pub(super) fn settle(&mut self, job: Job, sent: Instant, judged: &Judged) {
+        self.unresolved = match (&judged.verdict, judged.obstacle) {
+            (Verdict::Retry, Obstacle::Gone) => self.unresolved.or_else(|| Some(Instant::now())),
+            _ => None,
+        };
         match &judged.verdict {
             Verdict::Delivered => self.delivered(&job),
+            Verdict::Retry
+                if self
+                    .unresolved
+                    .is_some_and(|since| since.elapsed() > self.parts.tempo.unresolved) =>
+            {
+                self.stand_still(job, judged);
+            }
             Verdict::Retry => self.retry(job, sent, judged),
             Verdict::Pause => self.stand_still(job, judged),
             Verdict::Split if job.parcel.seqs.len() == 1 && !job.parcel.shortened => {

@@ -1,7 +1,8 @@
 //! Lanes against a scripted sink over a real socket, on a store of their own.
 
 use super::{
-    bench_tests::{Act, Numbers, ROOMY, Service, bench, number, ok, times},
+    answer::Obstacle,
+    bench_tests::{Act, Numbers, ROOMY, Service, bench, bench_to, number, ok, times},
     *,
 };
 use std::{
@@ -118,6 +119,19 @@ async fn a_refused_key_pauses_and_loses_nothing() {
     bench.settled(20).await;
     assert_eq!((bench.row().delivered, bench.dead().len()), (20, 0));
     assert_eq!(bench.board.read().state, State::Running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_without_an_address_is_gone_after_a_while() {
+    // No resolver is asked for a label that long.
+    let nowhere = format!("http://{}.invalid", "x".repeat(64));
+    let mut bench = bench_to(&nowhere, Numbers { batch: 1, bytes: ROOMY }, "").await;
+    bench.put(0..3);
+    bench.wait(|| bench.board.read().state == State::Retrying).await;
+    bench.wait(|| bench.board.read().obstacle == Some(Obstacle::Gone)).await;
+    assert_eq!(bench.board.read().state, State::Paused);
+    bench.end().await;
+    assert_eq!((bench.row().delivered, bench.dead().len()), (0, 0), "all of it still waits");
 }
 
 #[tokio::test(flavor = "multi_thread")]

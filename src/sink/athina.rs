@@ -22,6 +22,7 @@ pub const KIND: Kind = Kind {
     tails: &[],
     retired: None,
     key_variables: &["ATHINA_API_KEY"],
+    header_variables: &[],
     build,
 };
 

@@ -26,6 +26,7 @@ pub const KIND: Kind = Kind {
     tails: &[],
     retired: None,
     key_variables: &["HH_API_KEY"],
+    header_variables: &[],
     build,
 };
 

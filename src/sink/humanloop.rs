@@ -25,6 +25,7 @@ pub const KIND: Kind = Kind {
     tails: &[],
     retired: Some(RETIRED),
     key_variables: &["HUMANLOOP_API_KEY"],
+    header_variables: &[],
     build,
 };
 

@@ -27,6 +27,7 @@ pub const KEYWORDSAI: Kind = Kind {
     tails: &["/api"],
     retired: None,
     key_variables: &["KEYWORDSAI_API_KEY"],
+    header_variables: &[],
     build: |settings| build(settings, &KEYWORDSAI, &["create", "logs", "batch"]),
 };
 
@@ -39,6 +40,7 @@ pub const RESPAN: Kind = Kind {
     tails: &["/api"],
     retired: None,
     key_variables: &["RESPAN_API_KEY", "KEYWORDSAI_API_KEY"],
+    header_variables: &[],
     build: |settings| build(settings, &RESPAN, &["logs", "create", "batch"]),
 };
 

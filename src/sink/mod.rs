@@ -43,6 +43,9 @@ pub struct Kind {
     pub retired: Option<(&'static str, &'static str)>,
     /// Variables, first that is set wins, that the vendor's own clients read the key from.
     pub key_variables: &'static [&'static str],
+    /// Variables, first that is set wins, that the vendor's own clients read further headers from:
+    /// `name=value,…` with values percent-encoded (OpenTelemetry protocol exporter, "Specifying headers").
+    pub header_variables: &'static [&'static str],
     /// Reads the kind's own settings.
     pub build: fn(&Settings) -> Result<Box<dyn Sink>, Problem>,
 }

@@ -25,6 +25,7 @@ pub const KIND: Kind = Kind {
     tails: &[],
     retired: None,
     key_variables: &[],
+    header_variables: &[],
     build,
 };
 

@@ -32,6 +32,7 @@ pub const KIND: Kind = Kind {
     tails: &[PATH],
     retired: None,
     key_variables: &[],
+    header_variables: &["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"],
     build,
 };
 
