@@ -149,7 +149,7 @@ impl Recorder {
             Some((masked, _)) => Bytes::from(masked),
             None => body.clone(),
         });
-        Started { record: mask(record, &redactor), request }
+        Started { record: mask(record, &redactor).0, request }
     }
 
     fn record(&self, captured: Captured, later: Option<&std::sync::mpsc::Sender<Uncounted>>) {
@@ -205,9 +205,11 @@ impl Recorder {
             tracing::error!(call.id = %exchange.head.id, "a call could not be read; its record is bare");
             let mut record = begun(&exchange.head);
             record.notes.push("capture_error: the call could not be read".to_owned());
-            Entry { record, bodies: None, answer: None }
+            Entry { record, bodies: None, answer: None, json: None }
         });
-        self.link(&mut entry.record);
+        if self.link(&mut entry.record) {
+            entry.json = None;
+        }
         self.metrics.recorded(&entry.record);
         log(&entry.record);
         let attached = self.follow(exchange, &entry.record);
@@ -273,10 +275,11 @@ impl Recorder {
         Some(entry)
     }
 
-    /// A response without a session is in that of the response it goes on from.
-    fn link(&self, record: &mut Record) {
+    /// A response without a session is in that of the response it goes on from. Whether the record
+    /// changed.
+    fn link(&self, record: &mut Record) -> bool {
         if record.endpoint.as_str() != "responses" {
-            return;
+            return false;
         }
         let previous = record.tags.metadata.get("previous_response_id").and_then(Value::as_str);
         let link = Link {
@@ -287,8 +290,10 @@ impl Recorder {
             is_kept: record.parameters.get("store") != Some(&Value::Bool(false)),
         };
         let mut lineage = self.lineage.lock().unwrap_or_else(PoisonError::into_inner);
-        record.tags.session =
-            lineage.session(link, |id| self.store.session_of_response(id).ok().flatten());
+        let session = lineage.session(link, |id| self.store.session_of_response(id).ok().flatten());
+        let changed = session != record.tags.session;
+        record.tags.session = session;
+        changed
     }
 
     fn read(&self, exchange: &Exchange) -> Entry {
@@ -298,7 +303,8 @@ impl Recorder {
     fn masked(&self, read: Interpreted) -> Entry {
         let Interpreted { record, bodies, response, .. } = read;
         let redactor = self.redactor.load();
-        let mut record = mask(record, &redactor);
+        let (mut record, json) = mask(record, &redactor);
+        let notes = record.notes.len();
         let bodies = bodies.map(|mut bodies| {
             if record.status == Some(101) {
                 mask_socket(&mut bodies, &mut record, &redactor);
@@ -310,7 +316,8 @@ impl Recorder {
         });
         let answer = response.as_ref().filter(|_| bodies.is_some()).and_then(codec::answer_text);
         let answer = answer.map(|text| masked_start(&text, &redactor));
-        Entry { record, bodies, answer }
+        let json = json.filter(|_| record.notes.len() == notes);
+        Entry { record, bodies, answer, json }
     }
 
     /// The store bounds what waits in it; what has no room there yet waits here.
@@ -335,13 +342,15 @@ fn masked(text: &str, redactor: &Redactor) -> String {
     }
 }
 
-/// The record with every match masked, wherever it stood.
-fn mask(record: Record, redactor: &Redactor) -> Record {
-    let Ok(json) = serde_json::to_vec(&record) else { return record };
-    let Some((masked, kinds)) = redactor.redact(&json) else { return record };
+/// The record with every match masked, wherever it stood; as JSON too, where nothing had to be.
+fn mask(record: Record, redactor: &Redactor) -> (Record, Option<String>) {
+    let Ok(json) = serde_json::to_string(&record) else { return (record, None) };
+    let Some((masked, kinds)) = redactor.redact(json.as_bytes()) else {
+        return (record, Some(json));
+    };
     if let Ok(mut masked) = serde_json::from_slice::<Record>(&masked) {
         masked.notes.push(format!("redacted: {}", kinds.join(", ")));
-        return masked;
+        return (masked, None);
     }
     let mut bare = record;
     bare.tags = Tags::default();
@@ -349,7 +358,7 @@ fn mask(record: Record, redactor: &Redactor) -> Record {
     bare.error = None;
     bare.headers = Headers::default();
     bare.notes = vec!["redacted: metadata could not be masked and was left out".to_owned()];
-    bare
+    (bare, None)
 }
 
 /// Masks the messages of a websocket. Where something matched, they take the place of the frames.

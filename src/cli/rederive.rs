@@ -94,6 +94,7 @@ pub fn run(common: &Common, arguments: &Arguments, what: What) -> Result<Exit, S
                 record,
                 bodies: None,
                 answer: None,
+                json: None,
             }),
         };
         let after = entry.as_ref().map(|entry| &entry.record.cost);

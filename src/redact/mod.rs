@@ -13,28 +13,55 @@ use aho_corasick::AhoCorasick;
 use hmac::{Hmac, KeyInit, Mac};
 use patterns::{CARDS, EMAILS, SECRETS, Shape, WORD_START};
 use place::Place;
-use regex::bytes::{Captures, Regex, RegexBuilder};
+use regex_automata::{
+    Anchored, Input,
+    meta::{Config, Regex},
+    util::{captures::Captures, syntax},
+};
 use sha2::Sha256;
-use std::ops::Range;
+use std::{ops::Range, sync::OnceLock};
 
 /// Largest compiled pattern, in bytes.
 const COMPILED_MAX: usize = 32 << 20;
+
+/// Lengths of what [`WORD_START`] may take before a word.
+const ESCAPES: [usize; 4] = [0, 2, 3, 6];
 
 /// A compiled set of patterns.
 #[derive(Debug)]
 pub struct Redactor {
     /// Tells in one pass which rules may match at all.
-    hints: Option<AhoCorasick>,
-    /// The rule that each hint is of.
-    hinted: Vec<usize>,
+    searcher: Option<AhoCorasick>,
+    hints: Vec<Hint>,
     rules: Vec<Rule>,
     key: [u8; 16],
+}
+
+/// Whether a rule may match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    No,
+    /// Once something beside its hint is masked: a word may start there now.
+    Later,
+    Yes,
+}
+
+/// What no match of a rule is without.
+#[derive(Debug)]
+struct Hint {
+    text: &'static [u8],
+    /// Place of the rule.
+    rule: usize,
+    /// Every match starts with one of the rule's hints, so one look there is enough.
+    begins: bool,
 }
 
 #[derive(Debug)]
 struct Rule {
     name: String,
-    regex: Regex,
+    pattern: String,
+    /// Compiled when a text first holds a hint: most rules never are.
+    regex: OnceLock<Option<Regex>>,
     check: Check,
     /// A text without its hints cannot match.
     has_hints: bool,
@@ -53,7 +80,7 @@ enum Check {
 impl Default for Redactor {
     fn default() -> Self {
         let key = uuid::Uuid::new_v4().into_bytes();
-        Self { hints: None, hinted: Vec::new(), rules: Vec::new(), key }
+        Self { searcher: None, hints: Vec::new(), rules: Vec::new(), key }
     }
 }
 
@@ -64,32 +91,61 @@ impl Redactor {
     /// The message of a pattern that does not compile.
     pub fn new(rules: &[Redaction]) -> Result<Self, String> {
         let mut redactor = Self::default();
-        let mut hints = Vec::new();
         for rule in rules {
             let shapes = match rule {
                 Redaction::Preset(RedactionPreset::Secrets) => SECRETS,
                 Redaction::Preset(RedactionPreset::Emails) => EMAILS,
                 Redaction::Preset(RedactionPreset::Cards) => CARDS,
                 Redaction::Custom { name, regex } => {
-                    redactor.rules.push(Rule::new(plain(name), regex, Check::Any, false)?);
+                    redactor.rules.push(Rule::compiled(plain(name), regex)?);
                     continue;
                 }
             };
-            for shape in shapes {
-                let own = shape.hints.split('|').filter(|hint| !hint.is_empty());
-                hints.extend(own.map(|hint| (hint, redactor.rules.len())));
-                let has_hints = !shape.hints.is_empty();
-                let name = shape.name.to_owned();
-                redactor.rules.push(Rule::new(name, &pattern(shape), shape.check, has_hints)?);
-            }
+            redactor.add(shapes);
         }
         let searcher = AhoCorasick::builder()
             .ascii_case_insensitive(true)
-            .build(hints.iter().map(|(hint, _)| hint))
+            .build(redactor.hints.iter().map(|hint| hint.text))
             .map_err(|error| format!("capture.redact: {error}"))?;
-        redactor.hints = Some(searcher);
-        redactor.hinted = hints.into_iter().map(|(_, rule)| rule).collect();
+        redactor.searcher = Some(searcher);
         Ok(redactor)
+    }
+
+    fn add(&mut self, shapes: &'static [Shape]) {
+        for shape in shapes {
+            let rule = self.rules.len();
+            let own = shape.hints.split('|').filter(|hint| !hint.is_empty());
+            self.hints.extend(own.map(|hint| Hint {
+                text: hint.as_bytes(),
+                rule,
+                begins: shape.is_word && shape.begins(),
+            }));
+            self.rules.push(Rule {
+                name: shape.name.to_owned(),
+                pattern: pattern(shape),
+                regex: OnceLock::new(),
+                check: shape.check,
+                has_hints: !shape.hints.is_empty(),
+            });
+        }
+    }
+
+    /// Which rules may match.
+    fn due(&self, body: &[u8]) -> Vec<Due> {
+        let at_first = |rule: &Rule| if rule.has_hints { Due::No } else { Due::Yes };
+        let mut due: Vec<Due> = self.rules.iter().map(at_first).collect();
+        for found in self.searcher.iter().flat_map(|hints| hints.find_overlapping_iter(body)) {
+            let Some(hint) = self.hints.get(found.pattern().as_usize()) else { continue };
+            let Some((rule, due)) = self.rules.get(hint.rule).zip(due.get_mut(hint.rule)) else {
+                continue;
+            };
+            *due = match *due {
+                Due::Yes => Due::Yes,
+                _ if !hint.begins || hint.begins_match(rule, body, found.start()) => Due::Yes,
+                _ => Due::Later,
+            };
+        }
+        due
     }
 
     /// `body` with every match masked, and the names of the rules that matched; `None` when none did.
@@ -97,15 +153,12 @@ impl Redactor {
     /// A mark stands inside the string it belongs to, or is a string where a bare number stood. Only
     /// a pattern of one's own that reaches across the quotes of JSON can break it.
     pub fn redact(&self, body: &[u8]) -> Option<(Vec<u8>, Vec<String>)> {
-        let mut due: Vec<bool> = self.rules.iter().map(|rule| !rule.has_hints).collect();
-        for hint in self.hints.iter().flat_map(|hints| hints.find_overlapping_iter(body)) {
-            let rule = self.hinted.get(hint.pattern().as_usize());
-            if let Some(due) = rule.and_then(|rule| due.get_mut(*rule)) {
-                *due = true;
-            }
-        }
+        let due = self.due(body);
         let (mut masked, mut names) = (None::<Vec<u8>>, Vec::new());
-        for (rule, _) in self.rules.iter().zip(due).filter(|(_, due)| *due) {
+        for (rule, due) in self.rules.iter().zip(due) {
+            if due == Due::No || (due == Due::Later && masked.is_none()) {
+                continue;
+            }
             let text = masked.as_deref().unwrap_or(body);
             let Some(next) = self.mask(text, rule) else { continue };
             masked = Some(next);
@@ -117,11 +170,14 @@ impl Redactor {
     }
 
     fn mask(&self, text: &[u8], rule: &Rule) -> Option<Vec<u8>> {
+        let regex = rule.regex()?;
         let (mut out, mut place) = (Vec::new(), Place::new(text));
-        let (mut kept_from, mut from) = (0, 0);
-        while let Some(captures) =
-            (from <= text.len()).then(|| rule.regex.captures_at(text, from)).flatten()
-        {
+        let (mut kept_from, mut from, mut captures) = (0, 0, regex.create_captures());
+        while from <= text.len() {
+            regex.search_captures(&Input::new(text).range(from..), &mut captures);
+            if !captures.is_match() {
+                break;
+            }
             let (found, resume) = rule.found(text, &captures);
             from = resume;
             let Some(fitted) = found.and_then(|found| place.fit(found)) else { continue };
@@ -149,20 +205,46 @@ impl Redactor {
     }
 }
 
+impl Hint {
+    /// Whether a match starts with this hint, found at `at`. What stands before the first letter may be
+    /// an escape, of which the match then takes its part ([`WORD_START`]).
+    fn begins_match(&self, rule: &Rule, body: &[u8], at: usize) -> bool {
+        if body.get(at..at + self.text.len()) != Some(self.text) {
+            return false; // another case
+        }
+        let Some(regex) = rule.regex() else { return false };
+        ESCAPES
+            .iter()
+            .filter_map(|before| at.checked_sub(*before))
+            .any(|start| regex.is_match(Input::new(body).range(start..).anchored(Anchored::Yes)))
+    }
+}
+
 impl Rule {
-    fn new(name: String, regex: &str, check: Check, has_hints: bool) -> Result<Self, String> {
-        let regex = RegexBuilder::new(regex).size_limit(COMPILED_MAX).build();
-        let regex = regex.map_err(|error| format!("capture.redact: {error}"))?;
-        Ok(Self { name, regex, check, has_hints })
+    /// A rule whose pattern may be wrong.
+    fn compiled(name: String, pattern: &str) -> Result<Self, String> {
+        let regex = compile(pattern).map_err(|error| format!("capture.redact: {error}"))?;
+        Ok(Self {
+            name,
+            pattern: pattern.to_owned(),
+            regex: OnceLock::from(Some(regex)),
+            check: Check::Any,
+            has_hints: false,
+        })
+    }
+
+    fn regex(&self) -> Option<&Regex> {
+        // Presets compile: a test goes through all of them.
+        self.regex.get_or_init(|| compile(&self.pattern).ok()).as_ref()
     }
 
     /// What is to be masked of a match, and where to look for the next one.
-    fn found(&self, text: &[u8], captures: &Captures<'_>) -> (Option<Range<usize>>, usize) {
-        let Some(whole) = captures.get(0) else { return (None, text.len() + 1) };
-        let part = captures.get(1).unwrap_or(whole);
-        let start = part.start();
+    fn found(&self, text: &[u8], captures: &Captures) -> (Option<Range<usize>>, usize) {
+        let Some(whole) = captures.get_group(0) else { return (None, text.len() + 1) };
+        let part = captures.get_group(1).unwrap_or(whole);
+        let start = part.start;
         let found = match self.check {
-            Check::NotWords if is_words(part.as_bytes()) => start..start,
+            Check::NotWords if is_words(text.get(part.range()).unwrap_or_default()) => start..start,
             Check::Any | Check::NotWords => part.range(),
             Check::Card => {
                 let rest = text.get(start..).unwrap_or_default();
@@ -172,8 +254,19 @@ impl Rule {
                 return (len.map(|len| start..start + len), resume);
             }
         };
-        ((!found.is_empty()).then_some(found), whole.end().max(whole.start() + 1))
+        ((!found.is_empty()).then_some(found), whole.end.max(whole.start + 1))
     }
+}
+
+/// A regular expression over bytes, of a bounded size.
+fn compile(pattern: &str) -> Result<Regex, String> {
+    let config = Config::new().utf8_empty(false).nfa_size_limit(Some(COMPILED_MAX));
+    let syntax = syntax::Config::new().utf8(false);
+    let built = Regex::builder().configure(config).syntax(syntax).build(pattern);
+    built.map_err(|error| match error.syntax_error() {
+        Some(error) => error.to_string(),
+        None => error.to_string(),
+    })
 }
 
 fn pattern(shape: &Shape) -> String {

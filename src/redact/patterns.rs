@@ -21,6 +21,14 @@ pub(super) struct Shape {
 /// last letter is no part of the word.
 pub(super) const WORD_START: &str = r"(?:\b|\\[bfnrt]|\\u[0-9A-Fa-f]{4}|%[0-9A-Fa-f]{2})";
 
+impl Shape {
+    /// Whether every match starts with one of the hints, in just this spelling.
+    pub(super) fn begins(&self) -> bool {
+        // Where the pattern is a word, so is what it starts with; these have a hint further inside.
+        !matches!(self.hints, "_live_|_test_" | ":AA" | "/api/webhooks/" | "@" | "")
+    }
+}
+
 const fn token(name: &'static str, hints: &'static str, regex: &'static str) -> Shape {
     Shape { name, hints, regex, check: Any, is_word: true }
 }
@@ -69,13 +77,13 @@ pub(super) const SECRETS: &[Shape] = &[
     ),
     free(
         "aws-secret-key",
-        "secret",
+        "secretkey|secret_key|secretaccess|secret_access",
         r#"(?i:aws_?secret_?(?:access_?)?key|secret_?access_?key)[\\"'\s:=]{1,8}([A-Za-z0-9/+]{40})"#,
         Any,
     ),
     free(
         "aws-session-token",
-        "session",
+        "sessiontoken|session_token",
         r#"(?i:aws_?session_?token|"sessiontoken)[\\"'\s:=]{1,8}([A-Za-z0-9/+=]{100,})"#,
         Any,
     ),
@@ -158,7 +166,7 @@ pub(super) const SECRETS: &[Shape] = &[
     // A value of a key that says what it is, quoted; `\"` where code is quoted in JSON.
     free(
         "api-key",
-        "key|secret|token",
+        "apikey|api_key|api-key|clientsecret|client_secret|client-secret|secretkey|secret_key|secret-key|accesstoken|access_token|access-token|refreshtoken|refresh_token|refresh-token|authtoken|auth_token|auth-token",
         r#"(?i:api[_-]?key|client[_-]?secret|secret[_-]?key|(?:access|refresh|auth)[_-]?token)\\*["']?\s{0,2}[:=]\s{0,2}\\*["']([^\s"'\\\[<{$][^\s"'\\]{11,})\\*["']"#,
         NotWords,
     ),

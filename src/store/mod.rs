@@ -68,6 +68,8 @@ pub struct Entry {
     pub bodies: Option<Bodies>,
     /// The first words of the answer, redacted, for lists.
     pub answer: Option<String>,
+    /// The record as JSON, where somebody has made that already.
+    pub json: Option<String>,
 }
 
 /// What follows from a call and is committed with it or not at all.

@@ -27,7 +27,10 @@ pub(super) fn filled(store: &Store) -> Timestamp {
         record.timing.latency_ms = latency;
         record.usage.input = Some(10);
         record.cost.total = Some("0.001".to_owned());
-        store.append(Entry { record, bodies: None, answer: Some("an answer".to_owned()) }, None);
+        store.append(
+            Entry { record, bodies: None, answer: Some("an answer".to_owned()), json: None },
+            None,
+        );
     }
     wait_for(|| *store.committed().borrow() == 1000);
     start

@@ -127,7 +127,7 @@ struct PackedBodies {
 impl Row {
     /// Columns, document and packed bodies of a finished call.
     pub(super) fn of(entry: Entry) -> Self {
-        let Entry { mut record, bodies, answer } = entry;
+        let Entry { mut record, bodies, answer, json } = entry;
         strip(&mut record);
         let bodies = bodies.map(|mut raw| PackedBodies {
             request: pack(&std::mem::take(&mut raw.request.kept)),
@@ -141,7 +141,7 @@ impl Row {
         Self {
             id: record.id,
             columns,
-            doc: Doc::of(&record),
+            doc: json.map_or_else(|| Doc::of(&record), Doc::of_text),
             bodies,
             once: false,
             attached: Rows::default(),
@@ -291,7 +291,10 @@ impl JournalRow {
 
 impl Doc {
     fn of(record: &Record) -> Self {
-        let text = serde_json::to_string(record).unwrap_or_default();
+        Self::of_text(serde_json::to_string(record).unwrap_or_default())
+    }
+
+    fn of_text(text: String) -> Self {
         if text.len() <= MAX_TEXT {
             return Self { crc: pack::crc(text.as_bytes()), value: text.into() };
         }

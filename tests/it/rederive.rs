@@ -28,7 +28,10 @@ fn stopped_with(upstream: &Upstream, copies: usize) -> Calltap {
             }
             record.id = uuid::Uuid::now_v7();
             record.tags.reference = Some(at.to_string());
-            store.append(Entry { record: record.clone(), bodies: None, answer: None }, None);
+            store.append(
+                Entry { record: record.clone(), bodies: None, answer: None, json: None },
+                None,
+            );
         }
         store.close();
     }
