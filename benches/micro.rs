@@ -3,6 +3,13 @@
 //! `cargo bench --bench micro [PART OF A NAME]` prints a line a step and size: time a call, and a byte or event.
 //! Compare lines of one run; a step is linear where the last column stays level.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    reason = "a program for people: it prints, and stops where anything is wrong"
+)]
+
 use bytes::Bytes;
 use calltap::{
     codec,
@@ -145,7 +152,7 @@ fn main() {
     for events in [10, 100, 1000, 10_000, 100_000] {
         let stream = stream(events);
         bench.step("decode a stream", events, "event", || {
-            let (mut decoder, mut seen) = (codec::Decoder::default(), 0);
+            let (mut decoder, mut seen) = (codec::sse::Decoder::default(), 0);
             for piece in stream.chunks(PIECE) {
                 decoder.push(piece, |_| seen += 1);
             }

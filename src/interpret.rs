@@ -18,6 +18,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 
+/// Bytes of a question that stay in a record whose request holds all of it.
+pub const QUERY_KEPT: usize = 1024;
 /// Longest text kept for searching, in bytes.
 const SEARCH_TEXT_MAX: usize = 64 * 1024;
 
@@ -32,6 +34,8 @@ pub struct Interpreted {
     pub response: Option<Value>,
     /// The answer stands with the provider: what it used counts in the first record that reports it.
     pub is_read_again: bool,
+    /// `tags.user_query` is from the request: [`restore`] finds it there again.
+    pub holds_query: bool,
     /// What to count tokens from, where the provider sent no usage: [`Interpreted::measure`] does it.
     pub unmeasured: Option<Unmeasured>,
 }
@@ -81,13 +85,14 @@ pub fn interpret(exchange: &Exchange, book: &PriceBook) -> Interpreted {
     });
     let response = meaning.response.take();
     let is_read_again = meaning.is_read_again;
+    let holds_query = bodies.is_some() && head.tags.user_query.is_none();
     let unmeasured = broke_off(&record, &meaning, response.as_ref())
         .map(|broke_off| Unmeasured { request: meaning.request.take(), broke_off });
     add_meaning(&mut record, meaning, &head, book);
     if !head.keep_content {
         strip_content(&mut record);
     }
-    Interpreted { record, bodies, response, is_read_again, unmeasured }
+    Interpreted { record, bodies, response, is_read_again, holds_query, unmeasured }
 }
 
 impl Interpreted {
@@ -233,6 +238,13 @@ pub fn restore(stored: Stored) -> Record {
     });
     record.request = meaning.request;
     record.response = meaning.response;
+    if let (Some(kept), Some(whole)) = (&mut record.tags.user_query, meaning.tags.user_query) {
+        // A character may have been in the way of the last bytes.
+        let was_cut = kept.len() + 3 >= QUERY_KEPT && whole.starts_with(kept.as_str());
+        if was_cut {
+            *kept = whole;
+        }
+    }
     record
 }
 

@@ -7,7 +7,7 @@ use crate::{
     assistants::{Assistants, Derived, Found, Seen},
     codec, content,
     counted::{Counted, count_elsewhere},
-    interpret::{Interpreted, begun, interpret, started, whole},
+    interpret::{Interpreted, QUERY_KEPT, begun, interpret, started, whole},
     lineage::{Lineage, Link},
     metrics::Metrics,
     model::{Exchange, Headers, Outcome, Record, Tags, Timestamp, UsageSource},
@@ -37,6 +37,8 @@ const IDLE: Duration = Duration::from_millis(250);
 const BATCH: usize = 256;
 /// Bytes of an answer looked at for the words that a list shows.
 const ANSWER_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a question that are masked before its beginning is kept: no secret there is longer.
+const QUERY_MASKED: usize = 8 << 10;
 /// Most bytes of calls that wait for their tokens to be counted.
 const UNCOUNTED_BYTES_MAX: usize = 64 << 20;
 /// Pause while the store has no room.
@@ -301,8 +303,11 @@ impl Recorder {
     }
 
     fn masked(&self, read: Interpreted) -> Entry {
-        let Interpreted { record, bodies, response, .. } = read;
+        let Interpreted { mut record, bodies, response, holds_query, .. } = read;
         let redactor = self.redactor.load();
+        if holds_query {
+            shorten_query(&mut record, &redactor);
+        }
         let (mut record, json) = mask(record, &redactor);
         let notes = record.notes.len();
         let bodies = bodies.map(|mut bodies| {
@@ -333,6 +338,23 @@ impl Recorder {
 /// The beginning of a text, masked. Masked before it is cut short, so that no secret is cut out of shape.
 fn masked_start(text: &str, redactor: &Redactor) -> String {
     masked(text.get(..text.floor_char_boundary(ANSWER_BYTES_MAX)).unwrap_or_default(), redactor)
+}
+
+/// A long question is whole in the request; the record keeps its beginning.
+fn shorten_query(record: &mut Record, redactor: &Redactor) {
+    let Some(query) = record.tags.user_query.as_ref().filter(|query| query.len() > QUERY_KEPT)
+    else {
+        return;
+    };
+    let looked_at = query.floor_char_boundary(QUERY_MASKED);
+    let mut kept = masked(query.get(..looked_at).unwrap_or_default(), redactor);
+    if kept.len() <= QUERY_KEPT {
+        // What was masked is most of it: the beginning would not be known again in the request.
+        kept = masked(query, redactor);
+    } else {
+        kept.truncate(kept.floor_char_boundary(QUERY_KEPT));
+    }
+    record.tags.user_query = Some(kept);
 }
 
 fn masked(text: &str, redactor: &Redactor) -> String {

@@ -5,6 +5,26 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 #[test]
+fn a_long_question_stands_once_in_the_store_and_is_whole_in_the_record() {
+    let upstream = Upstream::start(chat(0, Duration::ZERO));
+    let calltap = Calltap::start(&upstream);
+    let secret = "sk-proj-0123456789abcdefghijABCDEFGHIJ";
+    // The secret lies across the place where the stored record's own copy ends.
+    let question = format!("{}é {secret} {}", "word ".repeat(202), "more ".repeat(4000));
+    let body = json!({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": question}]});
+    post(calltap.address, "/v1/chat/completions", "", &body.to_string());
+    let record = calltap.only_record();
+    let asked = record["request"]["messages"][0]["content"].as_str().unwrap();
+    assert!(asked.contains("[redacted:openai-key:") && asked.len() > 20_000);
+    assert_eq!(record["tags"]["user_query"].as_str(), Some(asked));
+    let file = calltap.data_dir().join("calltap.db");
+    let store = rusqlite::Connection::open(file).unwrap();
+    let doc: String = store.query_row("SELECT doc FROM docs", [], |row| row.get(0)).unwrap();
+    assert!(doc.len() < 5000, "{} bytes", doc.len());
+    assert!(doc.contains("word word") && !doc.contains("sk-proj") && !doc.contains("more more"));
+}
+
+#[test]
 fn a_plain_call() {
     let upstream = Upstream::start(chat(0, Duration::ZERO));
     let calltap = Calltap::start(&upstream);
