@@ -273,6 +273,7 @@ impl Recorder {
         let mut entry = read.ok()?;
         entry.record.timing.clone_from(&derived.timing);
         entry.record.stream = derived.stream;
+        entry.json = None;
         self.metrics.spent(&entry.record);
         Some(entry)
     }

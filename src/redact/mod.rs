@@ -7,10 +7,12 @@
 mod cards;
 mod patterns;
 mod place;
+mod words;
 
 use crate::config::{Redaction, RedactionPreset};
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, Input as Stretch};
 use hmac::{Hmac, KeyInit, Mac};
+use memchr::memmem;
 use patterns::{CARDS, EMAILS, SECRETS, Shape, WORD_START};
 use place::Place;
 use regex_automata::{
@@ -30,9 +32,11 @@ const ESCAPES: [usize; 4] = [0, 2, 3, 6];
 /// A compiled set of patterns.
 #[derive(Debug)]
 pub struct Redactor {
-    /// Tells in one pass which rules may match at all.
+    /// Tells in one pass over long words which rules may match at all.
     searcher: Option<AhoCorasick>,
     hints: Vec<Hint>,
+    /// Hints that may stand where no long word is, and the place of their rule.
+    anywhere: Vec<(memmem::Finder<'static>, usize)>,
     rules: Vec<Rule>,
     key: [u8; 16],
 }
@@ -80,7 +84,7 @@ enum Check {
 impl Default for Redactor {
     fn default() -> Self {
         let key = uuid::Uuid::new_v4().into_bytes();
-        Self { searcher: None, hints: Vec::new(), rules: Vec::new(), key }
+        Self { searcher: None, hints: Vec::new(), anywhere: Vec::new(), rules: Vec::new(), key }
     }
 }
 
@@ -115,11 +119,15 @@ impl Redactor {
         for shape in shapes {
             let rule = self.rules.len();
             let own = shape.hints.split('|').filter(|hint| !hint.is_empty());
-            self.hints.extend(own.map(|hint| Hint {
-                text: hint.as_bytes(),
-                rule,
-                begins: shape.is_word && shape.begins(),
-            }));
+            if shape.may_be_short() {
+                self.anywhere.extend(own.map(|hint| (memmem::Finder::new(hint), rule)));
+            } else {
+                self.hints.extend(own.map(|hint| Hint {
+                    text: hint.as_bytes(),
+                    rule,
+                    begins: shape.is_word && shape.begins(),
+                }));
+            }
             self.rules.push(Rule {
                 name: shape.name.to_owned(),
                 pattern: pattern(shape),
@@ -134,16 +142,23 @@ impl Redactor {
     fn due(&self, body: &[u8]) -> Vec<Due> {
         let at_first = |rule: &Rule| if rule.has_hints { Due::No } else { Due::Yes };
         let mut due: Vec<Due> = self.rules.iter().map(at_first).collect();
-        for found in self.searcher.iter().flat_map(|hints| hints.find_overlapping_iter(body)) {
-            let Some(hint) = self.hints.get(found.pattern().as_usize()) else { continue };
-            let Some((rule, due)) = self.rules.get(hint.rule).zip(due.get_mut(hint.rule)) else {
-                continue;
-            };
-            *due = match *due {
-                Due::Yes => Due::Yes,
-                _ if !hint.begins || hint.begins_match(rule, body, found.start()) => Due::Yes,
-                _ => Due::Later,
-            };
+        for (hint, rule) in &self.anywhere {
+            if let Some(due) = due.get_mut(*rule).filter(|due| **due == Due::No) {
+                *due = if hint.find(body).is_some() { Due::Yes } else { Due::No };
+            }
+        }
+        let Some(searcher) = &self.searcher else { return due };
+        for stretch in words::long(body) {
+            for found in searcher.find_overlapping_iter(Stretch::new(body).range(stretch)) {
+                let Some(hint) = self.hints.get(found.pattern().as_usize()) else { continue };
+                let at = (self.rules.get(hint.rule), due.get_mut(hint.rule));
+                let (Some(rule), Some(due)) = at else { continue };
+                *due = match *due {
+                    Due::Yes => Due::Yes,
+                    _ if !hint.begins || hint.begins_match(rule, body, found.start()) => Due::Yes,
+                    _ => Due::Later,
+                };
+            }
         }
         due
     }

@@ -25,7 +25,12 @@ impl Shape {
     /// Whether every match starts with one of the hints, in just this spelling.
     pub(super) fn begins(&self) -> bool {
         // Where the pattern is a word, so is what it starts with; these have a hint further inside.
-        !matches!(self.hints, "_live_|_test_" | ":AA" | "/api/webhooks/" | "@" | "")
+        !matches!(self.hints, "_live_|_test_" | ":AA" | "/api/webhooks/" | "")
+    }
+
+    /// Whether a match may be without a long word ([`super::words`]) that the hint is in or before.
+    pub(super) fn may_be_short(&self) -> bool {
+        matches!(self.hints, "://" | "PRIVATE KEY" | "@")
     }
 }
 
@@ -158,7 +163,7 @@ pub(super) const SECRETS: &[Shape] = &[
     free("azure-sas", "sig=", r"[?&]sig=([A-Za-z0-9%+/]{40,}={0,2})", Any),
     free(
         "basic-auth",
-        "basic ",
+        "authorization",
         r#"(?i:authorization)[\\"'\s:=]{1,8}(?i:basic) ([A-Za-z0-9+/]{8,}={0,2})"#,
         Any,
     ),

@@ -18,6 +18,9 @@ pub(super) const MAX_BYTES: usize = 64 << 20;
 /// Largest group of one commit, in rows and bytes.
 const GROUP_ROWS: usize = 256;
 const GROUP_BYTES: usize = 4 << 20;
+/// How long a group waits for more, where nobody waits for it: a commit costs about the same for one
+/// record and for many.
+const LINGER: Duration = Duration::from_millis(5);
 /// What a change of a lane holds beside its entries.
 const LANE_OVERHEAD: usize = 512;
 /// Why an entry that finds the queue full, or the store closed, is counted.
@@ -50,6 +53,15 @@ impl Work {
     /// it need not wait for the disk.
     pub(super) fn is_progress(&self) -> bool {
         matches!(self, Self::Lane(change, _) if matches!(change.1, LaneChange::Progress(_)))
+    }
+
+    /// Whether somebody waits for its commit, or for what follows from it.
+    fn is_urgent(&self) -> bool {
+        match self {
+            Self::Call(_, done) => done.is_some(),
+            Self::Started(_) => false,
+            Self::Lane(..) => true,
+        }
     }
 
     /// How many records are lost with it.
@@ -89,6 +101,10 @@ struct State {
     /// Whether the last group was progress. Where both wait, the two take turns.
     progressed: bool,
     bytes: usize,
+    /// Urgent ones that came since it was last empty.
+    urgent: usize,
+    /// The writer waits, and for what.
+    waits: Option<Waits>,
     /// Taken by the writer, not yet committed.
     writing: usize,
     writing_bytes: usize,
@@ -98,7 +114,29 @@ struct State {
     closing: bool,
 }
 
+/// What the writer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    Anything,
+    /// A reason not to linger.
+    Hurry,
+}
+
 impl State {
+    /// Whether what there is should be committed at once.
+    fn hurries(&self) -> bool {
+        self.urgent > 0 || self.closing || self.queue.len() >= GROUP_ROWS
+    }
+
+    /// Whether the writer has what it waits for.
+    fn is_due(&self) -> bool {
+        match self.waits {
+            Some(Waits::Anything) => true,
+            Some(Waits::Hurry) => self.hurries(),
+            None => false,
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.progress.is_empty()
     }
@@ -146,13 +184,17 @@ impl Shared {
             answer(&mut work, trouble);
         }
         state.bytes += size;
+        state.urgent += usize::from(work.is_urgent());
         if work.is_progress() {
             state.progress.push((size, work));
         } else {
             state.queue.push_back((size, work));
         }
+        let due = state.is_due();
         drop(state);
-        self.wake.notify_one();
+        if due {
+            self.wake.notify_one();
+        }
     }
 
     /// Whether an entry of any size would find room.
@@ -161,14 +203,15 @@ impl Shared {
         state.bytes + state.writing_bytes < MAX_BYTES / 2
     }
 
-    /// The next group: whatever waits, without lingering for more. Waits at most `patience`.
+    /// The next group: whatever waits, and what comes in the next moment where nothing hurries. Waits at
+    /// most `patience` for the first.
     pub(super) fn next(&self, patience: Duration) -> Next {
         let mut state = self.lock();
         if state.is_empty() && !state.closing && !patience.is_zero() {
-            let waited = self
-                .wake
-                .wait_timeout_while(state, patience, |state| state.is_empty() && !state.closing);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state = self.wait(state, Waits::Anything, patience);
+        }
+        if !state.is_empty() && !state.hurries() {
+            state = self.wait(state, Waits::Hurry, LINGER);
         }
         if state.is_empty() {
             return if state.closing { Next::Closed } else { Next::Idle };
@@ -188,9 +231,29 @@ impl Shared {
             group.push(work);
         }
         state.bytes -= bytes;
+        if state.is_empty() {
+            state.urgent = 0;
+        }
         state.writing = group.len();
         state.writing_bytes = bytes;
         Next::Group(group)
+    }
+
+    fn wait<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        what: Waits,
+        time: Duration,
+    ) -> MutexGuard<'a, State> {
+        state.waits = Some(what);
+        let goes_on = |state: &mut State| match what {
+            Waits::Anything => state.is_empty() && !state.closing,
+            Waits::Hurry => !state.hurries(),
+        };
+        let waited = self.wake.wait_timeout_while(state, time, goes_on);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.waits = None;
+        state
     }
 
     /// The group is on disk.
