@@ -43,12 +43,16 @@ fn fill(path: &Path) -> usize {
 }
 
 /// A full disk fails no call; every call is stored or counted; it goes on when there is room.
+/// `CALLTAP_TEST_FILLS`: how many times the disk fills.
 #[test]
 fn a_full_disk_stops_no_call() {
     let upstream = Upstream::start(chat(1, Duration::ZERO));
     let mut volume = None;
+    let fills = crate::harness::count("CALLTAP_TEST_FILLS", 1);
+    // Every round leaves some records behind.
+    let size = format!("{}m", 20 + 4 * fills);
     let calltap = Calltap::prepared(&upstream, "", "", |home| {
-        volume = Volume::mount(&home.join("data"), "24m");
+        volume = Volume::mount(&home.join("data"), &size);
     });
     if volume.is_none() {
         println!("not allowed to mount: nothing was tried");
@@ -61,8 +65,22 @@ fn a_full_disk_stops_no_call() {
     let call = || post(calltap.address, "/v1/chat/completions", "", &body).status;
     assert_eq!(call(), 200);
     calltap.wait_calls("", 1);
-    let filler = calltap.data_dir().join("filler");
     let mut calls = 1;
+    for _ in 0..fills {
+        calls += fill_and_free(&calltap, calls, call);
+    }
+    let (stored, dropped) = (calltap.calls("").len(), dropped(&calltap));
+    println!("{fills} times full, {calls} calls: {stored} stored, {dropped} counted as dropped");
+    let database = rusqlite::Connection::open(calltap.data_dir().join("calltap.db")).unwrap();
+    let check: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(check, "ok");
+}
+
+/// Fills the disk until calls are not stored any more, and makes room again; how many calls that took,
+/// after `before`.
+fn fill_and_free(calltap: &Calltap, before: usize, call: impl Fn() -> u16) -> usize {
+    let filler = calltap.data_dir().join("filler");
+    let (mut calls, lost) = (before, dropped(calltap));
     // What the store gives up to go on is taken away as well.
     let until = Instant::now() + Duration::from_secs(20);
     loop {
@@ -72,7 +90,7 @@ fn a_full_disk_stops_no_call() {
             calls += 1;
         }
         std::thread::sleep(Duration::from_millis(200));
-        if calltap.calls("").len() + 10 < calls {
+        if calltap.calls("").len() + lost + 10 < calls {
             break;
         }
         assert!(Instant::now() < until, "the disk never was full: {calls} records");
@@ -84,22 +102,17 @@ fn a_full_disk_stops_no_call() {
     }
     let until = Instant::now() + Duration::from_secs(20);
     loop {
-        let stored = calltap.calls("").len();
-        let dropped = dropped(&calltap);
+        let (stored, dropped) = (calltap.calls("").len(), dropped(calltap));
         if stored + dropped == calls {
-            println!("{calls} calls: {stored} stored, {dropped} counted as dropped");
-            break;
+            return calls - before;
         }
+        let log = calltap.log();
         assert!(
             Instant::now() < until,
-            "{calls} calls, {stored} stored, {dropped} dropped:\n{}",
-            calltap.log()
+            "{calls} calls, {stored} stored, {dropped} dropped:\n{log}"
         );
         std::thread::sleep(Duration::from_millis(100));
     }
-    let database = rusqlite::Connection::open(calltap.data_dir().join("calltap.db")).unwrap();
-    let check: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(check, "ok");
 }
 
 /// Calls that the metrics say were not stored.
