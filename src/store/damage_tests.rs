@@ -18,17 +18,17 @@ const ROUNDS: usize = 60;
 fn a_damaged_file_is_set_aside() {
     for damage in [
         (|file| {
-            std::fs::write(file, "no database at all, but long enough to be looked at").unwrap();
+            fs::write(file, "no database at all, but long enough to be looked at").unwrap();
         }) as fn(&Path),
         |file| {
-            let mut bytes = std::fs::read(file).unwrap();
+            let mut bytes = fs::read(file).unwrap();
             let end = bytes.len();
             bytes[4096..end].fill(0xa5);
-            std::fs::write(file, bytes).unwrap();
+            fs::write(file, bytes).unwrap();
         },
-        |file| std::fs::write(file, "").unwrap(),
+        |file| fs::write(file, "").unwrap(),
         |file| {
-            std::fs::remove_file(file).unwrap();
+            fs::remove_file(file).unwrap();
             rusqlite::Connection::open(file)
                 .unwrap()
                 .execute_batch("CREATE TABLE other (a)")
@@ -46,15 +46,16 @@ fn a_damaged_file_is_set_aside() {
 }
 
 /// Records of a store, by id.
-type Known = BTreeMap<String, serde_json::Value>;
+type Known = BTreeMap<String, Value>;
 
 /// A store as a kill leaves it, and what it held: the first calls in its file, the others in its log.
 fn killed(calls: i64) -> (tempfile::TempDir, Known) {
     let (dir, store) = open();
-    (0..calls / 2).for_each(|at| drop(put(&store, entry(at)).unwrap()));
+    let put = |store: &Store, at| assert!(put(store, entry(at)).is_ok());
+    (0..calls / 2).for_each(|at| put(&store, at));
     store.close();
     let store = Store::open(dir.path(), &Options::default()).unwrap();
-    (calls / 2..calls).for_each(|at| drop(put(&store, entry(at)).unwrap()));
+    (calls / 2..calls).for_each(|at| put(&store, at));
     store.journal(vec![Started { record: record(0), request: Some("{}".into()) }]);
     let copy = tempfile::tempdir().unwrap();
     for name in ["calltap.db", "calltap.db-wal"] {

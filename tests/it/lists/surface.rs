@@ -131,7 +131,7 @@ fn u_surface() {
             String::from_utf8_lossy(&answer.body)
         );
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
-        if answer.status == 400 {
+        if answer.status == 400 && path.contains('?') {
             assert!(answer.json()["error"]["code"].as_str().unwrap().starts_with("calltap_"));
         }
     };
@@ -219,8 +219,12 @@ fn table(calltap: &Calltap, calls: usize) {
             ',' if !quoted => row.push(std::mem::take(&mut cell)),
             '\n' if !quoted => {
                 row.push(std::mem::take(&mut cell));
-                let bad =
-                    row.iter().find(|cell| cell.starts_with(['=', '+', '-', '@', '\t', '\r']));
+                // A number is no formula, with or without a sign.
+                let formula = |cell: &&String| {
+                    cell.starts_with(['=', '+', '-', '@', '\t', '\r'])
+                        && cell.parse::<f64>().is_err()
+                };
+                let bad = row.iter().find(formula);
                 assert_eq!(bad, None, "{row:?}");
                 (rows, row) = (rows + 1, Vec::new());
             }
@@ -232,7 +236,6 @@ fn table(calltap: &Calltap, calls: usize) {
 
 /// Live feeds that nobody reads: calls go on, and memory stays.
 fn tabs(calltap: &Calltap, calls: &mut usize) {
-    let memory = calltap.memory_kib();
     let tabs: Vec<Connection> = (0..200)
         .map(|_| {
             let mut tab = connect(calltap);
@@ -243,13 +246,17 @@ fn tabs(calltap: &Calltap, calls: &mut usize) {
             tab
         })
         .collect();
-    for _ in 0..100 {
-        *calls += 1;
-        assert_eq!(
-            post(calltap.address, "/v1/chat/completions", "", &chat_body(false)).status,
-            200
-        );
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        for _ in 0..100 {
+            *calls += 1;
+            let answer = post(calltap.address, "/v1/chat/completions", "", &chat_body(false));
+            assert_eq!(answer.status, 200);
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        held.push(calltap.memory_kib());
     }
-    let grown = calltap.memory_kib().saturating_sub(memory);
-    assert!(grown < 64 * 1024, "{grown} KiB for {} feeds", tabs.len());
+    let grown = held[1].saturating_sub(held[0]);
+    println!("{} feeds that nobody reads: {held:?} KiB after each 100 calls", tabs.len());
+    assert!(grown < 32 * 1024, "{grown} KiB more for {} feeds", tabs.len());
 }
