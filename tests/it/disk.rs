@@ -43,68 +43,60 @@ fn fill(path: &Path) -> usize {
 }
 
 /// A full disk fails no call; every call is stored or counted; it goes on when there is room.
-/// `CALLTAP_TEST_FILLS`: how many times the disk fills.
+/// `CALLTAP_TEST_FILLS`: how many disks are filled, each at another moment.
 #[test]
 fn a_full_disk_stops_no_call() {
     let upstream = Upstream::start(chat(1, Duration::ZERO));
-    let mut volume = None;
     let fills = crate::harness::count("CALLTAP_TEST_FILLS", 1);
-    // Every round leaves some records behind.
-    let size = format!("{}m", 20 + 4 * fills);
-    let calltap = Calltap::prepared(&upstream, "", "", |home| {
-        volume = Volume::mount(&home.join("data"), &size);
-    });
-    if volume.is_none() {
-        println!("not allowed to mount: nothing was tried");
-        return;
+    let mut all = (0, 0);
+    for at in 0..fills {
+        let mut volume = None;
+        let calltap = Calltap::prepared(&upstream, "", "", |home| {
+            volume = Volume::mount(&home.join("data"), "24m");
+        });
+        if volume.is_none() {
+            println!("not allowed to mount: nothing was tried");
+            return;
+        }
+        let (stored, dropped) = fill_and_free(&calltap, 1 + at * 7 % 60);
+        all = (all.0 + stored, all.1 + dropped);
+        drop(calltap);
     }
+    println!("{fills} disks filled: {} calls stored, {} counted as dropped", all.0, all.1);
+}
+
+/// Fills the disk after so many calls until calls are not stored any more, and makes room again; how
+/// many calls are stored then, and how many counted as dropped.
+fn fill_and_free(calltap: &Calltap, before: usize) -> (usize, usize) {
     let body = format!(
         r#"{{"model":"gpt-4o-mini","messages":[{{"role":"user","content":"{}"}}]}}"#,
         noise(40_000)
     );
-    let call = || post(calltap.address, "/v1/chat/completions", "", &body).status;
-    assert_eq!(call(), 200);
-    calltap.wait_calls("", 1);
-    let mut calls = 1;
-    for _ in 0..fills {
-        calls += fill_and_free(&calltap, calls, call);
-    }
-    let (stored, dropped) = (calltap.calls("").len(), dropped(&calltap));
-    println!("{fills} times full, {calls} calls: {stored} stored, {dropped} counted as dropped");
-    let database = rusqlite::Connection::open(calltap.data_dir().join("calltap.db")).unwrap();
-    let check: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(check, "ok");
-}
-
-/// Fills the disk until calls are not stored any more, and makes room again; how many calls that took,
-/// after `before`.
-fn fill_and_free(calltap: &Calltap, before: usize, call: impl Fn() -> u16) -> usize {
+    let call = || assert_eq!(post(calltap.address, "/v1/chat/completions", "", &body).status, 200);
+    (0..before).for_each(|_| call());
+    calltap.wait_calls("", before);
     let filler = calltap.data_dir().join("filler");
-    let (mut calls, lost) = (before, dropped(calltap));
+    let mut calls = before;
     // What the store gives up to go on is taken away as well.
     let until = Instant::now() + Duration::from_secs(20);
     loop {
         fill(&filler);
-        for _ in 0..20 {
-            assert_eq!(call(), 200);
-            calls += 1;
-        }
+        (0..20).for_each(|_| call());
+        calls += 20;
         std::thread::sleep(Duration::from_millis(200));
-        if calltap.calls("").len() + lost + 10 < calls {
+        if calltap.calls("").len() + 10 < calls {
             break;
         }
         assert!(Instant::now() < until, "the disk never was full: {calls} records");
     }
     std::fs::remove_file(&filler).unwrap();
-    for _ in 0..5 {
-        assert_eq!(call(), 200);
-        calls += 1;
-    }
+    (0..5).for_each(|_| call());
+    calls += 5;
     let until = Instant::now() + Duration::from_secs(20);
-    loop {
+    let counted = loop {
         let (stored, dropped) = (calltap.calls("").len(), dropped(calltap));
         if stored + dropped == calls {
-            return calls - before;
+            break (stored, dropped);
         }
         let log = calltap.log();
         assert!(
@@ -112,7 +104,11 @@ fn fill_and_free(calltap: &Calltap, before: usize, call: impl Fn() -> u16) -> us
             "{calls} calls, {stored} stored, {dropped} dropped:\n{log}"
         );
         std::thread::sleep(Duration::from_millis(100));
-    }
+    };
+    let database = rusqlite::Connection::open(calltap.data_dir().join("calltap.db")).unwrap();
+    let check: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(check, "ok");
+    counted
 }
 
 /// Calls that the metrics say were not stored.

@@ -187,14 +187,15 @@ pub fn rows(list: &mut List, calltap: &Calltap, upstream: &Upstream, calls: &mut
         );
     });
     list.row("H35 data behind the end", || {
-        *calls += 1;
-        let before = upstream.requests().len();
+        let (before, known) = (upstream.requests().len(), calltap.calls("").len());
         let mut stream = open(calltap);
         let mut bytes = asked(&fields("/v1/x", &[]));
         bytes.extend(frame(DATA, END_STREAM, 1, b"{\"evil\":1}"));
         stream.write_all(&bytes).unwrap();
         fate(&mut stream);
         std::thread::sleep(Duration::from_millis(150));
+        // The connection may end before the request is looked at.
+        *calls += calltap.calls("").len() - known;
         let requests = upstream.requests().split_off(before);
         assert!(requests.len() <= 1 && requests.iter().all(|r| r.body.is_empty()), "{requests:?}");
     });
