@@ -6,7 +6,7 @@ use super::{
     schema,
 };
 use crate::model::{Body, Outcome, Record, Timestamp};
-use rusqlite::{Connection, types::Value};
+use rusqlite::Connection;
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -116,7 +116,7 @@ fn next_in_flight(conn: &Connection) -> rusqlite::Result<Option<(String, Option<
         "SELECT id, doc, crc, request, request_zstd, request_crc FROM journal ORDER BY rowid LIMIT 1",
     )?
     .query_row([], |row| {
-        let record = read_doc(&row.get::<_, Value>(1)?, row.get(2)?)
+        let record = read_doc(row.get_ref(1)?, row.get(2)?)
             .ok()
             .and_then(|json| serde_json::from_slice::<Record>(&json).ok());
         let request = match row.get::<_, Option<Vec<u8>>>(3)? {
@@ -161,14 +161,14 @@ fn inspect(file: &Path, check: bool) -> Result<Option<String>, StoreError> {
             conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         return Ok((tables > 0).then(|| "it is another program's database".to_owned()));
     }
-    if check { look_through(&mut conn) } else { Ok(None) }
+    if check { quick_check(&mut conn) } else { Ok(None) }
 }
 
-/// The whole file, indexes too, as far as it comes in the time there is.
-fn look_through(conn: &mut Connection) -> Result<Option<String>, StoreError> {
+/// `quick_check`, as far as it comes in the time there is.
+fn quick_check(conn: &mut Connection) -> Result<Option<String>, StoreError> {
     let deadline = Instant::now() + CHECK;
     conn.progress_handler(10_000, Some(move || Instant::now() > deadline))?;
-    let verdict = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
+    let verdict = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
     conn.progress_handler(0, None::<fn() -> bool>)?;
     match verdict {
         Ok(verdict) if verdict == "ok" => Ok(None),
