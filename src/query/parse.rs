@@ -1,8 +1,8 @@
 //! Text to query: a hand-written descent over the bytes, bounded in length, depth and terms.
 
 use super::{
-    Delivery, Expr, Field, Kind, MAX_DEPTH, MAX_LEN, MAX_TERMS, MAX_WILDCARDS, Moment, Op, Pattern, Query,
-    QueryError, Status, Term,
+    Delivery, Expr, Field, Kind, MAX_DEPTH, MAX_LEN, MAX_TERMS, MAX_WILDCARDS, Moment, Op, Pattern,
+    Query, QueryError, Status, Term,
 };
 use crate::model::{Outcome, Timestamp};
 

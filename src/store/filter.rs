@@ -226,9 +226,7 @@ fn undelivered(state: Delivery) -> String {
         AND calls.seq > lane.seq AND calls.seq <= coalesce(lane.until, calls.seq))";
     const OFF_PATH: &str = "exceptions AS off JOIN cursors AS lane
         ON lane.name = 'sink:' || off.sink AND lane.holds";
-    let is_off = |only: &str| {
-        format!("+calls.seq IN (SELECT off.seq FROM {OFF_PATH}{only})")
-    };
+    let is_off = |only: &str| format!("+calls.seq IN (SELECT off.seq FROM {OFF_PATH}{only})");
     let condition = match state {
         Delivery::Pending => PENDING.to_owned(),
         Delivery::Waiting => is_off(" WHERE off.state = 'waiting'"),
@@ -342,6 +340,7 @@ mod tests {
             reason: "refused".to_owned(),
         };
         let reader = store.reader().unwrap();
+        tests::wait_for(|| reader.list(&tests::query(""), 10, None).unwrap().items.len() == 6);
         let found = |text: &str| -> Vec<i64> {
             let page = reader.list(&tests::query(text), 10, None).unwrap();
             page.items.iter().map(|row| row["seq"].as_i64().unwrap()).collect()

@@ -21,7 +21,7 @@ export async function startProvider() {
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  return { url: `http://127.0.0.1:${server.address().port}/v1`, forgive: () => (strict = false), close: () => (server.closeAllConnections(), server.close()) };
+  return { url: `http://127.0.0.1:${server.address().port}/v1`, forgive: (yes = true) => (strict = !yes), close: () => (server.closeAllConnections(), server.close()) };
 }
 
 async function answer(request, text, response) {
@@ -135,6 +135,10 @@ export async function traffic(base, { rounds = 3 } = {}) {
     ids.broken = (await call(base, chat("fail 500"), { ...common, "x-calltap-prompt": "classify" })).id;
     ids.cut = (await call(base, chat("write a long text", { max_tokens: 40 }), { ...common, "x-calltap-prompt": "product-text", "x-calltap-prompt-version": "2" })).id;
     ids.unpriced = (await call(base, chat("hello", { model: "house-model-7b" }), common)).id;
+    const step = (path, content, more = {}) => call(base, chat(content), { ...common, "x-calltap-session": `run-${round}`, "x-calltap-session-path": path, traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", ...more });
+    ids.planned = (await step("/plan", "Plan the day")).id;
+    await step("/plan/search", "fail 429");
+    await step("/plan/search", "Find a lamp", { "x-stainless-retry-count": "1" });
     const leaving = new AbortController();
     setTimeout(() => leaving.abort(), 260);
     await call(base, chat("Tell me everything", { stream: true }), { ...common, "x-calltap-session": "left" }, { signal: leaving.signal }).catch(() => null);
