@@ -90,6 +90,7 @@ test("no field runs a script, asks elsewhere or leads away", async () => {
     if (at % 8 === 0) await visit(page, `/?peek=${id}`);
     if (at % 4 === 0) {
       await visit(page, `/sessions/${encodeURIComponent(text)}?view=tree`);
+      if (at === 20) await page.locator(".branches a").first().waitFor();
       await unfold(page);
     }
   }
