@@ -28,7 +28,7 @@ after(async () => {
   provider?.close();
 });
 
-const screens = () => ["/", `/?peek=${ids.results}`, "/?by=model", "/?q=model:nothing-like-it", "/?q=delivery:undelivered", ...["", "/timeline", "/raw", "/metadata", "/delivery"].map((tab) => `/calls/${ids.results}${tab}`), `/calls/${ids.limited}`, "/sessions", "/sessions/ticket-1000", "/sessions/run-0?view=tree", "/prompts", "/prompts/support-reply", "/stats", "/sinks", "/sinks/athina", "/settings", "/no-such-screen"];
+const screens = () => ["/", `/?peek=${ids.results}`, "/?by=model", "/?q=model:nothing-like-it", "/?q=delivery:undelivered", ...["", "/timeline", "/raw", "/metadata", "/delivery"].map((tab) => `/calls/${ids.results}${tab}`), `/calls/${ids.limited}`, `/calls/${ids.limited}/timeline`, "/sessions", "/sessions/ticket-1000", "/sessions/run-0?view=tree", "/prompts", "/prompts/support-reply", "/stats", "/sinks", "/sinks/athina", "/settings", "/no-such-screen"];
 
 async function visit(page, path) {
   await page.evaluate((to) => {

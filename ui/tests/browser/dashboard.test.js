@@ -250,6 +250,21 @@ test("a session with paths is a tree too", async () => {
   await context.close();
 });
 
+test("a call that was tried again stands beside its other attempts", async () => {
+  const { page, seen, context } = await open(`/calls/${ids.limited}/timeline`);
+  const section = page.getByRole("region", { name: "Attempts" });
+  await section.waitFor();
+  assert.equal(await section.locator("li").count(), 2);
+  await section.getByRole("link", { name: "first" }).click();
+  await page.waitForURL(new RegExp(ids.first));
+  await section.getByRole("link", { name: "retry 1" }).waitFor();
+  await page.goto(`${tap.pages}/calls/${ids.reasoned}/timeline`);
+  await page.getByRole("region", { name: "Phases" }).waitFor();
+  assert.equal(await section.count(), 0);
+  assertClean(seen);
+  await context.close();
+});
+
 test("a long list stays a short one in the page, and scrolls into the past", async () => {
   for (let at = 0; at < 20; at++) await Promise.all(Array.from({ length: 25 }, () => call(tap.base, { model: "text-embedding-3-small", input: "x" }, {}, { path: "/v1/embeddings" })));
   await waitCalls(tap.base, 500);

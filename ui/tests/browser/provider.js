@@ -131,6 +131,7 @@ export async function traffic(base, { rounds = 3 } = {}) {
     ids.structured = (await call(base, chat("json: what does this customer want?", { response_format: { type: "json_schema", json_schema: { name: "intent", schema: {} } } }), { ...common, "x-calltap-prompt": "classify", "x-calltap-prompt-version": String(1 + (round % 2)) })).id;
     ids.image = (await call(base, chat([{ type: "text", text: "What is in this picture?" }, { type: "image_url", image_url: { url: `data:image/png;base64,${picture()}` } }, { type: "image_url", image_url: { url: "http://images.invalid/lamp.png" } }]), { ...common, "x-calltap-prompt": "describe" })).id;
     ids.embedding = (await call(base, { model: "text-embedding-3-small", input: "brass lamp, 40 cm" }, common, { path: "/v1/embeddings" })).id;
+    ids.first = (await call(base, chat("fail 429"), { ...common, "x-calltap-prompt": "support-reply" })).id;
     ids.limited = (await call(base, chat("fail 429"), { ...common, "x-calltap-prompt": "support-reply", "x-stainless-retry-count": "1" })).id;
     ids.broken = (await call(base, chat("fail 500"), { ...common, "x-calltap-prompt": "classify" })).id;
     ids.cut = (await call(base, chat("write a long text", { max_tokens: 40 }), { ...common, "x-calltap-prompt": "product-text", "x-calltap-prompt-version": "2" })).id;
