@@ -2,7 +2,7 @@
 
 import { useMemo } from "preact/hooks";
 import { branches, type Branch } from "../lib/branches.ts";
-import { clock, count, dollars, line, ms, plural, stamp } from "../lib/format.ts";
+import { count, dollars, line, ms, plural, stamp, when } from "../lib/format.ts";
 import { usePages } from "../lib/pages.ts";
 import { quote } from "../lib/query.ts";
 import type { Row } from "../lib/types.ts";
@@ -52,7 +52,7 @@ function Leaf({ row, span }: { row: Row; span: Span }) {
   return (
     <a class="leaf-call" href={`/calls/${row.id}`}>
       <Status outcome={row.outcome} status={row.status} />
-      <time class="quiet mono" dateTime={row.started_at} title={stamp(row.started_at)}>{clock(row.started_at)}</time>
+      <time class="quiet mono" dateTime={row.started_at} title={stamp(row.started_at)}>{when(row.started_at)}</time>
       <span class="what"><b><bdi>{line(row.model.served ?? row.model.requested ?? row.endpoint, 40)}</bdi></b> {row.client.retry ? <span class="badge warn">retry {row.client.retry}</span> : null}<bdi>{line(row.tags.user_query ?? row.path, 120)}</bdi>{row.error && <bdi class="bad"> {line(row.error.message ?? row.error.code, 120)}</bdi>}</span>
       <span class="track" aria-hidden="true"><i class={row.outcome === "completed" ? "flow" : "fault"} style={{ marginLeft: `${Math.min(99, left)}%`, width: `${Math.max(0.6, Math.min(100 - left, (100 * row.timing.latency_ms) / all))}%` }} /></span>
       <span class="right quiet">{row.cost.total == null ? "–" : dollars(row.cost.total)}</span>

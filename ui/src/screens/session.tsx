@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { get } from "../lib/api.ts";
 import { pathOf } from "../lib/branches.ts";
 import { conversation, messageTurn, isObject } from "../lib/conversation.ts";
-import { ago, clock, count, dollars, line, ms, plural, short, stamp } from "../lib/format.ts";
+import { ago, count, dollars, line, ms, plural, short, stamp, when } from "../lib/format.ts";
 import { lazy } from "../lib/lazy.tsx";
 import { useLoad } from "../lib/load.ts";
 import { usePages } from "../lib/pages.ts";
@@ -27,6 +27,7 @@ export function SessionScreen({ session }: { session: string }) {
   const calls = link("/", { q: `session:${quote(session)}` });
   const isTree = place.value.query.get("view") === "tree";
   const here = `/sessions/${encodeURIComponent(session)}`;
+  const part = done ? "" : `: the first ${count(items.length)}`;
   const start = data ? Date.parse(data.first_at) : 0;
   return (
     <main class="page session">
@@ -45,8 +46,8 @@ export function SessionScreen({ session }: { session: string }) {
       )}
       {items.length > 1 && data && (
         <section aria-label="Course" class="course">
-          <figure><figcaption class="quiet">Calls over time</figcaption><Gantt turns={items} /></figure>
-          <figure><figcaption class="quiet">Size of the context, call by call</figcaption><Spark values={items.map((item) => item.call.usage.input ?? 0)} label="Input tokens of each call" /></figure>
+          <figure><figcaption class="quiet">Calls over time{part}</figcaption><Gantt turns={items} /></figure>
+          <figure><figcaption class="quiet">Size of the context, call by call{part}</figcaption><Spark values={items.map((item) => item.call.usage.input ?? 0)} label="Input tokens of each call" /></figure>
         </section>
       )}
       {(isTree || items.some(({ call }) => pathOf(call).length)) && <div class="tab-row"><Tabs label="Ways to see the session" current={isTree ? "tree" : "thread"} tabs={[{ id: "thread", name: "Conversation", href: here }, { id: "tree", name: "Tree", href: `${here}?view=tree` }]} /></div>}
@@ -76,7 +77,7 @@ function Call({ item: { call, messages, answer, resent, truncated }, markdown, n
   return (
     <li>
       <header>
-        <a href={`/calls/${call.id}`}><Status outcome={call.outcome} status={call.status} /> <time title={stamp(call.started_at)}>{clock(call.started_at)}</time></a>
+        <a href={`/calls/${call.id}`}><Status outcome={call.outcome} status={call.status} /> <time title={stamp(call.started_at)}>{when(call.started_at)}</time></a>
         <b><bdi>{line(call.model.served ?? call.model.requested ?? call.endpoint, 60)}</bdi></b>
         {call.tags.session_path && <span class="quiet mono"><bdi>{line(call.tags.session_path, 60)}</bdi></span>}
         {call.tags.prompt && <span class="quiet"><bdi>{line(call.tags.prompt, 40)}</bdi></span>}
