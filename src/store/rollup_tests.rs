@@ -104,7 +104,7 @@ fn sessions_by_their_latest_call() {
         }
         let expected: Vec<String> = (0..10).rev().map(|at| format!("s/{}", at * 2)).collect();
         assert_eq!(names, expected);
-        std::thread::sleep(std::time::Duration::from_millis(60));
+        std::thread::sleep(Duration::from_millis(60));
     }
     let session = reader.session("s/10").unwrap().unwrap();
     assert_eq!((&session["calls"], &session["errors"]), (&50.into(), &50.into()));
@@ -146,7 +146,7 @@ fn facets_count_what_matches() {
     let reader = store.reader().unwrap();
     let fields = [Field::Model, Field::Prompt, Field::Tag];
     let count = |time, text| reader.facets_within(time, &query(text), &fields, 2, "").unwrap();
-    let facets = count(Duration::from_secs(60), "status:error");
+    let facets = count(Duration::from_mins(1), "status:error");
     assert_eq!((facets.scanned, facets.complete), (100, true));
     let values = |at: usize| -> Vec<(&str, u64)> {
         facets.items[at].values.iter().map(|count| (count.value.as_str(), count.count)).collect()
