@@ -10,7 +10,7 @@ import { running } from "../lib/live.ts";
 import { facetsOpen, peekWidth } from "../lib/prefs.ts";
 import { go, link, place, withQuery } from "../lib/router.ts";
 import { choose, chooseNone, selected } from "../lib/selection.ts";
-import { isNarrow } from "../lib/screen.ts";
+import { isNarrow, isTight } from "../lib/screen.ts";
 import { useVirtual } from "../lib/virtual.ts";
 import type { Row, Running } from "../lib/types.ts";
 import { Skeleton, Status, Trouble } from "../parts/bits.tsx";
@@ -32,11 +32,11 @@ export function Calls() {
   const peek = query.get("peek");
   const [live, setLive] = useState(true);
   const [choosing, setChoosing] = useState(false);
-  // On a phone the facets lie over the list, and only while they are asked for.
+  // Where there is no room beside the list the facets lie over it, and only while they are asked for.
   const [sheet, setSheet] = useState(false);
   const isPhone = isNarrow.value;
-  const facets = isPhone ? sheet : facetsOpen.value;
-  const setFacets = (open: boolean) => (isPhone ? setSheet(open) : void (facetsOpen.value = open));
+  const facets = isTight.value ? sheet : facetsOpen.value;
+  const setFacets = (open: boolean) => (isTight.value ? setSheet(open) : void (facetsOpen.value = open));
   const still = useRef(false);
   const list = useMemo(() => new CallList(q, true, () => still.current), [q]);
   useEffect(() => () => list.close(), [list]);
