@@ -219,24 +219,27 @@ impl Filter {
     }
 }
 
-/// Calls that a configured sink does not have. A call before the first of them is not looked at; the
-/// bound is what keeps a long log from being read for a few.
+/// Calls that a configured sink does not have. Those off the straight path are found by their rows;
+/// pending ones are behind the first cursor.
 fn undelivered(state: Delivery) -> String {
-    const PENDING: &str = "EXISTS (SELECT 1 FROM cursors AS lane WHERE lane.holds
-        AND calls.seq > lane.seq AND calls.seq <= coalesce(lane.until, calls.seq))";
-    const OFF_PATH: &str = "exceptions AS off JOIN cursors AS lane
-        ON lane.name = 'sink:' || off.sink AND lane.holds";
-    let is_off = |only: &str| format!("+calls.seq IN (SELECT off.seq FROM {OFF_PATH}{only})");
-    let condition = match state {
-        Delivery::Pending => PENDING.to_owned(),
-        Delivery::Waiting => is_off(" WHERE off.state = 'waiting'"),
-        Delivery::Dead => is_off(" WHERE off.state = 'dead'"),
-        Delivery::Undelivered => format!("({PENDING} OR {})", is_off("")),
+    let off = |state: &str| {
+        format!(
+            "calls.seq IN (SELECT off.seq FROM exceptions AS off JOIN cursors AS lane
+                ON lane.name = 'sink:' || off.sink AND lane.holds WHERE off.state = '{state}')"
+        )
     };
-    format!(
-        "(calls.seq >= (SELECT min(first) FROM (SELECT min(seq) + 1 AS first FROM cursors WHERE holds
-            UNION ALL SELECT min(off.seq) FROM {OFF_PATH})) AND {condition})"
-    )
+    match state {
+        Delivery::Pending => "(calls.seq > (SELECT min(seq) FROM cursors WHERE holds)
+            AND EXISTS (SELECT 1 FROM cursors AS lane WHERE lane.holds
+                AND calls.seq > lane.seq AND calls.seq <= coalesce(lane.until, calls.seq)))"
+            .to_owned(),
+        Delivery::Waiting => off("waiting"),
+        Delivery::Dead => off("dead"),
+        Delivery::Undelivered => {
+            let each = [Delivery::Pending, Delivery::Waiting, Delivery::Dead].map(undelivered);
+            format!("({})", each.join(" OR "))
+        }
+    }
 }
 
 /// Words as `FTS5` reads them: one phrase, whatever is in it.
@@ -369,6 +372,15 @@ mod tests {
             ("delivery:waiting", &[3]),
             ("delivery:dead", &[2]),
         ]);
+        let page = |limit, after: Option<&str>| {
+            let page = reader.list(&tests::query("delivery:undelivered"), limit, after).unwrap();
+            let seqs: Vec<i64> = page.items.iter().filter_map(|row| row["seq"].as_i64()).collect();
+            (seqs, page.next)
+        };
+        let (first, next) = page(3, None);
+        assert_eq!((first, page(3, next.as_deref()).0), (vec![6, 5, 3], vec![2]));
+        assert_eq!(found("delivery:undelivered OR seq:1"), [6, 5, 3, 2, 1]);
+        assert_eq!(found("delivery:undelivered delivery:undelivered seq:>2"), [6, 5, 3]);
         // A backfill ends at a call; a sink that is not configured any more waits for none.
         change("b", LaneChange::Fill { from: 0, until: 1 });
         change("a", LaneChange::Release);
