@@ -12,8 +12,8 @@ use super::{
 use crate::model::{Cost, CostLine, CostStatus, PriceRef, UsageSource};
 use std::collections::BTreeMap;
 
-/// What the call cost.
-pub fn cost(charge: &Charge<'_>, found: Option<&Found<'_>>) -> Cost {
+/// What the call cost; `contract` is what is left of every price by agreement with the provider.
+pub fn cost(charge: &Charge<'_>, found: Option<&Found<'_>>, contract: Option<Factor>) -> Cost {
     let raw = charge.usage.raw.as_ref();
     let reported = reported::charge(charge.provider, raw);
     let mut cost = Cost {
@@ -50,8 +50,8 @@ pub fn cost(charge: &Charge<'_>, found: Option<&Found<'_>>) -> Cost {
         cost.status = CostStatus::Unpriced;
         return with_reported(cost, reported, None);
     };
-    let factor = factor(charge, found, &mut cost);
-    let total = add_up(&mut cost, charge, &prices, factor);
+    let factors = factors(charge, found, contract, &mut cost);
+    let total = add_up(&mut cost, charge, &prices, factors);
     with_reported(cost, reported, total)
 }
 
@@ -118,29 +118,55 @@ fn own_tier(tier: &str) -> Option<&str> {
     }
 }
 
-/// The factor of the place where the call was served.
-fn factor(charge: &Charge<'_>, found: &Found<'_>, cost: &mut Cost) -> Factor {
+/// What prices are multiplied with.
+#[derive(Clone, Copy)]
+struct Factors {
+    /// Those of tokens.
+    tokens: Factor,
+    /// All others.
+    others: Factor,
+}
+
+impl Factors {
+    fn of(self, unit: Unit) -> Factor {
+        if unit.is_token() { self.tokens } else { self.others }
+    }
+}
+
+/// The factors of the place where the call was served, which is on tokens, and of the contract.
+fn factors(
+    charge: &Charge<'_>,
+    found: &Found<'_>,
+    contract: Option<Factor>,
+    cost: &mut Cost,
+) -> Factors {
     let own = &found.model.regions;
     let regions = if own.is_empty() { &found.provider.regions } else { own };
     let host = charge.host.map(|host| host.split(':').next().unwrap_or(host));
     let place = usage::place(charge.usage.raw.as_ref());
-    let factor = [host, place].into_iter().flatten().find_map(|at| Some((at, regions.get(at)?)));
-    let Some((place, factor)) = factor else { return Factor::ONE };
-    cost.notes.push(format!("token prices times {factor} for {place}"));
-    cost.multiplier = Some(factor.to_string());
-    *factor
+    let region = [host, place].into_iter().flatten().find_map(|at| Some((at, regions.get(at)?)));
+    let mut tokens = contract.unwrap_or(Factor::ONE);
+    let others = tokens;
+    if let Some((place, factor)) = region {
+        cost.notes.push(format!("token prices times {factor} for {place}"));
+        tokens = tokens.times(*factor);
+    }
+    if let Some(factor) = contract {
+        cost.notes.push(format!("all prices times {factor} by contract"));
+    }
+    cost.multiplier = (tokens != Factor::ONE).then(|| tokens.to_string());
+    Factors { tokens, others }
 }
 
 /// One line a unit; the sum in pico-dollars, or nothing where no used unit has a price.
-fn add_up(cost: &mut Cost, charge: &Charge<'_>, prices: &Prices, factor: Factor) -> Option<i128> {
+fn add_up(cost: &mut Cost, charge: &Charge<'_>, prices: &Prices, factors: Factors) -> Option<i128> {
     let used = gather(cost, charge, prices);
     let mut parts = BTreeMap::new();
     let mut total: i128 = 0;
     for bucket in used.values() {
         let Some(price) = prices.get(&bucket.unit) else { continue };
-        let factor = if bucket.unit.is_token() { factor } else { Factor::ONE };
         let per = price.per.saturating_mul(bucket.scale);
-        let amount = price.amount_per(per, bucket.quantity, factor);
+        let amount = price.amount_per(per, bucket.quantity, factors.of(bucket.unit));
         let part: &mut i128 = parts.entry(bucket.unit.part()).or_default();
         *part = part.saturating_add(amount);
         total = total.saturating_add(amount);
@@ -171,7 +197,7 @@ fn add_up(cost: &mut Cost, charge: &Charge<'_>, prices: &Prices, factor: Factor)
         .usage
         .output_reasoning
         .zip(prices.get(&Unit::Reasoning).or_else(|| prices.get(&Unit::Output)));
-    cost.reasoning = reasoning.map(|(tokens, price)| dollars(price.amount(tokens, factor)));
+    cost.reasoning = reasoning.map(|(tokens, price)| dollars(price.amount(tokens, factors.tokens)));
     Some(total)
 }
 

@@ -17,6 +17,7 @@ pub struct File {
     pub hosts: Vec<String>,
     #[serde(default)]
     pub regions: BTreeMap<String, Decimal>,
+    pub factor: Option<Decimal>,
     pub like: Option<String>,
     #[serde(default)]
     pub model: Vec<FileModel>,

@@ -26,6 +26,8 @@ pub struct Provider {
     pub hosts: Vec<String>,
     /// Factor on token prices by host or place.
     pub regions: BTreeMap<String, Factor>,
+    /// What a contract leaves of every price, in a file of one's own.
+    pub factor: Option<Factor>,
     /// Provider whose exact ids are tried last.
     pub like: Option<String>,
     /// By id; an id with a trailing `*` stands for all that begin so.
@@ -56,6 +58,7 @@ pub fn read(name: &str, text: &str) -> Result<Provider, String> {
         sha256: hex::encode(Sha256::digest(text)),
         hosts: file.hosts,
         regions: factors(&file.regions).map_err(|why| format!("{name}: {why}"))?,
+        factor: contract(file.factor.as_ref()).map_err(|why| format!("{name}: {why}"))?,
         like: file.like,
         ..Provider::default()
     };
@@ -194,6 +197,18 @@ fn factors(regions: &BTreeMap<String, Decimal>) -> Result<BTreeMap<String, Facto
         Ok((place.clone(), factor?))
     };
     regions.iter().map(factor).collect()
+}
+
+/// What a contract leaves of a price: 0.15 where 15 % was meant off is the slip to fear, so that less
+/// than a fifth and more than double are refused.
+fn contract(factor: Option<&Decimal>) -> Result<Option<Factor>, String> {
+    let Some(Decimal(text)) = factor else { return Ok(None) };
+    let sane = |factor: &Factor| {
+        (factor.den..=factor.den.saturating_mul(10)).contains(&factor.num.saturating_mul(5))
+    };
+    Factor::parse(text).filter(sane).map(Some).ok_or_else(|| {
+        format!("factor = \"{text}\": what is left of each price, such as \"0.85\" for 15 % off, from 0.2 to 2")
+    })
 }
 
 /// The start of a day in UTC, or a moment.

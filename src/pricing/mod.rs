@@ -133,7 +133,8 @@ impl PriceBook {
         // What is asked for at Azure is the name of a deployment: it says nothing but to its owner.
         let is_model = |found: &Found<'_>| provider != "azure" || found.layer == "override";
         let found = find(charge.served).or_else(|| find(charge.requested).filter(is_model));
-        let cost = compute::cost(&charge, found.as_ref());
+        let mut own = self.overrides.iter().filter(|file| file.name == provider);
+        let cost = compute::cost(&charge, found.as_ref(), own.find_map(|file| file.factor));
         if cost.status == CostStatus::Unpriced {
             self.count_missing(&charge);
         }

@@ -41,6 +41,14 @@ impl Factor {
         }
         Some(Self { num, den })
     }
+
+    /// Both, one after the other; beyond nine places it is rounded.
+    pub fn times(self, other: Self) -> Self {
+        let wide = |number: u64| i128::from(number);
+        let num = wide(self.num) * wide(other.num) * wide(NANO);
+        let nano = divide_half_even(num, wide(self.den.max(1)) * wide(other.den.max(1)));
+        Self::parse(&print(nano, PRICE_PLACES)).unwrap_or(self)
+    }
 }
 
 impl std::fmt::Display for Factor {

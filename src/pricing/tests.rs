@@ -213,6 +213,36 @@ fn the_place_has_a_factor_on_tokens_alone() {
 }
 
 #[test]
+fn a_contract_takes_its_share_off_every_price_of_its_provider() {
+    let book = book_of("provider = \"openai\"\nfactor = \"0.85\"\n");
+    let usage = Usage { input: Some(1_000_000), ..Usage::default() };
+    let charge = Charge {
+        served: Some("gpt-4o"),
+        tools: &[("web_search".to_owned(), 100)],
+        ..Charge::new("openai", &usage)
+    };
+    let (list, ours) = (PriceBook::default().price(&charge), book.price(&charge));
+    let total = |cost: &Cost| pico(cost.total.as_deref().unwrap()).unwrap();
+    assert_eq!(total(&ours) * 100, total(&list) * 85);
+    assert_eq!(ours.multiplier.as_deref(), Some("0.85"));
+    assert_eq!(ours.notes, ["all prices times 0.85 by contract"]);
+    assert_eq!(ours.price, list.price, "the prices are still those of the book");
+    let elsewhere = Charge { provider: "azure", ..charge };
+    assert_eq!(book.price(&elsewhere), PriceBook::default().price(&elsewhere));
+    let read = |factor: &str| {
+        let text = format!(
+            "schema = 1\nprovider = \"p\"\ncurrency = \"USD\"\nsource = \"x\"\nfactor = {factor}\n"
+        );
+        format::read("p.toml", &text).map(|provider| provider.factor.unwrap().to_string())
+    };
+    assert_eq!(read("\"1.1\"").unwrap(), "1.1");
+    assert_eq!(read("0.2").unwrap(), "0.2");
+    for slip in ["\"0.15\"", "\"-1\"", "\"0\"", "\"2.01\"", "\"15%\""] {
+        assert!(read(slip).unwrap_err().starts_with("p.toml: factor = "), "{slip}");
+    }
+}
+
+#[test]
 fn tiers_and_places_of_anthropic() {
     let cost = |speed: &str, place: &str| {
         let raw = json!({"input_tokens": 1000, "output_tokens": 1000, "speed": speed, "inference_geo": place});

@@ -84,11 +84,7 @@ impl Pool {
             idle.push((id, conn));
         }
         match result {
-            Err(StoreError::Sqlite(error))
-                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) =>
-            {
-                Err(StoreError::Deadline)
-            }
+            Err(StoreError::Sqlite(error)) if ran_out(&error) => Err(StoreError::Deadline),
             other => other,
         }
     }
@@ -98,6 +94,11 @@ impl Pool {
         idle.retain(|(of, _)| *of == id);
         idle.pop().map(|(_, conn)| conn)
     }
+}
+
+/// Whether a read was stopped at its deadline.
+pub(super) fn ran_out(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)
 }
 
 /// Tells one file at this path from another; 0 when there is none.

@@ -1,6 +1,6 @@
 //! Kills while records are on their way.
 
-use super::{Hook, Load};
+use super::{Hook, Load, wait_sink};
 use crate::harness::{Calltap, Upstream, chat, count};
 use flate2::read::GzDecoder;
 use std::{
@@ -8,6 +8,7 @@ use std::{
     fs::File,
     io::Read,
     path::Path,
+    sync::atomic::Ordering::Relaxed,
     time::Duration,
 };
 
@@ -31,22 +32,19 @@ fn every_record_arrives_and_repeats_are_the_same_bytes() {
     let mut answered = BTreeSet::new();
     let (mut landed, mut most) = (0, 0);
     for round in 0..kills {
-        let repeats =
-            |hook: &Hook| -> usize { hook.taken().values().map(|copies| copies.len() - 1).sum() };
-        let before = repeats(&hook);
+        let before = hook.repeats.load(Relaxed);
         let load = Load::start(calltap.address, 4, Duration::from_millis(2));
         std::thread::sleep(Duration::from_millis(300 + 41 * (round as u64 % 9)));
-        let sent = hook.requests.load(std::sync::atomic::Ordering::Relaxed);
+        let sent = hook.requests.load(Relaxed);
         std::thread::sleep(Duration::from_millis(20));
-        landed += usize::from(hook.requests.load(std::sync::atomic::Ordering::Relaxed) > sent);
+        landed += usize::from(hook.requests.load(Relaxed) > sent);
         calltap.kill();
         let (ids, _) = load.end();
         answered.extend(ids);
         calltap.restart();
         // Its window is sent again; what is new comes after it.
-        let stored = calltap.calls("").len();
-        hook.wait(stored, &calltap);
-        most = most.max(repeats(&hook) - before);
+        wait_sink(&calltap, "hook", |sink| sink["queue"] == 0);
+        most = most.max(hook.repeats.load(Relaxed) - before);
     }
     let stored: BTreeSet<String> =
         calltap.calls("").iter().map(|call| call["id"].as_str().unwrap().to_owned()).collect();

@@ -37,6 +37,8 @@ pub struct Hook {
     pub mode: Arc<AtomicUsize>,
     taken: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
     pub requests: Arc<AtomicUsize>,
+    /// Records that came again.
+    pub repeats: Arc<AtomicUsize>,
     /// Time that each request takes it.
     pub pause: Duration,
     /// A socket that takes no more connections, and the ones that fill it.
@@ -55,6 +57,7 @@ impl Hook {
             mode: Arc::default(),
             taken: Arc::default(),
             requests: Arc::default(),
+            repeats: Arc::default(),
             pause,
             full: Vec::new(),
         };
@@ -67,10 +70,11 @@ impl Hook {
         self.full.clear();
         let (mode, taken) = (Arc::clone(&self.mode), Arc::clone(&self.taken));
         let (requests, pause) = (Arc::clone(&self.requests), self.pause);
+        let repeats = Arc::clone(&self.repeats);
         let server = Upstream::at(self.address, move |request| {
             requests.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(pause);
-            answer(request, mode.load(Ordering::Relaxed), &taken)
+            answer(request, mode.load(Ordering::Relaxed), &taken, &repeats)
         });
         self.address = server.address;
         self.server = Some(server);
@@ -145,6 +149,7 @@ fn answer(
     request: &Request,
     mode: usize,
     taken: &Mutex<BTreeMap<String, Vec<String>>>,
+    repeats: &AtomicUsize,
 ) -> Vec<Step> {
     let records: Vec<Value> = serde_json::from_slice(&request.body).unwrap_or_default();
     let is_poison = |record: &Value| {
@@ -169,7 +174,9 @@ fn answer(
     let mut taken = taken.lock().unwrap();
     for record in records {
         let id = record["id"].as_str().unwrap().to_owned();
-        taken.entry(id).or_default().push(record.to_string());
+        let copies = taken.entry(id).or_default();
+        repeats.fetch_add(usize::from(!copies.is_empty()), Ordering::Relaxed);
+        copies.push(record.to_string());
     }
     json_answer(200, "{}")
 }
