@@ -261,13 +261,16 @@ fn directories(list: &mut List, home: &Path) {
     });
 }
 
+/// Name of a row, what the program is started by, and variables.
+type Surroundings<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)]);
+
 /// Environment, limits and signals.
 fn surroundings(list: &mut List, calltap: &Calltap, home: &Path) {
     let nobody = format!("http://127.0.0.1:{}", free_port());
     let nobody = nobody.as_str();
     let keys = home.join("keys");
     let keys_file = keys.to_str().unwrap();
-    let rows: [(&str, &[&str], &[(&str, &str)]); 7] = [
+    let rows: [Surroundings<'_>; 7] = [
         (
             "C8 proxies",
             &[],

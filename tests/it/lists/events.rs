@@ -205,39 +205,10 @@ fn meaning() -> Vec<Row> {
     ]
 }
 
-/// What an answer says it is, and what it is; other endpoints.
+/// What an answer says it is, and what it is.
 fn kinds() -> Vec<Row> {
     let with = |name, body: String| row(name, body, &[text("Hello")]);
     let plain = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}]}"#;
-    let part =
-        |kind: &str, rest: &str| format!("event: {kind}\ndata: {{\"type\":\"{kind}\"{rest}}}\n\n");
-    let started = part(
-        "message_start",
-        ",\"message\":{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"claude\",\"content\":[],\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}",
-    );
-    let block = |index: usize, text: &str| {
-        part(
-            "content_block_start",
-            &format!(",\"index\":{index},\"content_block\":{{\"type\":\"text\",\"text\":\"\"}}"),
-        ) + &part(
-            "content_block_delta",
-            &format!(
-                ",\"index\":{index},\"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}"
-            ),
-        )
-    };
-    let created = part(
-        "response.created",
-        ",\"response\":{\"id\":\"r\",\"object\":\"response\",\"status\":\"in_progress\",\"output\":[]}",
-    );
-    let ended = |status: &str, rest: &str| {
-        part(
-            &format!("response.{status}"),
-            &format!(
-                ",\"response\":{{\"id\":\"r\",\"object\":\"response\",\"status\":\"{status}\",\"output\":[]{rest}}}"
-            ),
-        )
-    };
     vec![
         row(
             "E19 an error",
@@ -263,6 +234,34 @@ fn kinds() -> Vec<Row> {
         .head("content-type: text/event-stream\r\ncontent-encoding: gzip\r\n"),
         row("E21 zstd", zstd::encode_all(hello().as_bytes(), 1).unwrap(), &[text("Hello")])
             .head("content-type: text/event-stream\r\ncontent-encoding: zstd\r\n"),
+        row("E27 JSON for a stream", plain, &[text("Hello"), ("/stream", false.into())])
+            .head("content-type: application/json\r\n"),
+    ]
+}
+
+/// A named event with its type inside.
+fn part(kind: &str, rest: &str) -> String {
+    format!("event: {kind}\ndata: {{\"type\":\"{kind}\"{rest}}}\n\n")
+}
+
+/// Streams of Anthropic's messages.
+fn messages() -> Vec<Row> {
+    let started = part(
+        "message_start",
+        ",\"message\":{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"claude\",\"content\":[],\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}",
+    );
+    let block = |index: usize, text: &str| {
+        part(
+            "content_block_start",
+            &format!(",\"index\":{index},\"content_block\":{{\"type\":\"text\",\"text\":\"\"}}"),
+        ) + &part(
+            "content_block_delta",
+            &format!(
+                ",\"index\":{index},\"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}"
+            ),
+        )
+    };
+    vec![
         row(
             "E23 gaps and pings",
             started.clone()
@@ -296,6 +295,24 @@ fn kinds() -> Vec<Row> {
         )
         .outcome("provider_error")
         .at("/v1/messages"),
+    ]
+}
+
+/// Streams of responses.
+fn responses() -> Vec<Row> {
+    let created = part(
+        "response.created",
+        ",\"response\":{\"id\":\"r\",\"object\":\"response\",\"status\":\"in_progress\",\"output\":[]}",
+    );
+    let ended = |status: &str, rest: &str| {
+        part(
+            &format!("response.{status}"),
+            &format!(
+                ",\"response\":{{\"id\":\"r\",\"object\":\"response\",\"status\":\"{status}\",\"output\":[]{rest}}}"
+            ),
+        )
+    };
+    vec![
         row(
             "E24 completed",
             created.clone()
@@ -325,8 +342,6 @@ fn kinds() -> Vec<Row> {
             &[("/response/status", "incomplete".into())],
         )
         .at("/v1/responses"),
-        row("E27 JSON for a stream", plain, &[text("Hello"), ("/stream", false.into())])
-            .head("content-type: application/json\r\n"),
     ]
 }
 
@@ -373,8 +388,9 @@ fn check(calltap: &Calltap, at: usize, row: &Row, pieces: bool) {
 
 #[test]
 fn e_events() {
-    let rows: std::sync::Arc<Vec<Row>> =
-        std::sync::Arc::new(syntax().into_iter().chain(meaning()).chain(kinds()).collect());
+    let rows: std::sync::Arc<Vec<Row>> = std::sync::Arc::new(
+        [syntax(), meaning(), kinds(), messages(), responses()].into_iter().flatten().collect(),
+    );
     let script = std::sync::Arc::clone(&rows);
     let upstream = Upstream::start(move |request: &Request| match row_of(request) {
         Some(at) => answer(&script[at], request.header("x-pieces") == Some("true")),

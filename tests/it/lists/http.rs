@@ -223,12 +223,11 @@ fn heads(list: &mut List, calltap: &Calltap, upstream: &Upstream, calls: &mut us
             assert_eq!(once(calltap, upstream, &bytes).body, b"{}");
         });
     }
-    for (name, lines) in [("H3 equal lengths", "content-length: 2\r\ncontent-length: 2\r\n")] {
-        list.row(name, || {
-            *calls += 1;
-            assert_eq!(once(calltap, upstream, &raw(lines, "{}")).body, b"{}");
-        });
-    }
+    list.row("H3 equal lengths", || {
+        *calls += 1;
+        let lines = "content-length: 2\r\ncontent-length: 2\r\n";
+        assert_eq!(once(calltap, upstream, &raw(lines, "{}")).body, b"{}");
+    });
     list.otherwise("H4 a blank behind", || {
         *calls += 1;
         assert_eq!(once(calltap, upstream, &raw("content-length: 2 \r\n", "{}")).body, b"{}");

@@ -154,31 +154,7 @@ fn u_surface() {
         let status = connection.answer("GET").map(|answer| answer.status);
         assert!(matches!(status, None | Some(414 | 431)), "{status:?}");
     });
-    for (name, lines, status) in FOREIGN {
-        list.row(name, || {
-            let answer =
-                ask(&calltap, "POST", "/api/v1/sinks/hook/pause", &format!("{host}{lines}"), "{}");
-            assert_eq!(answer.status, *status);
-            assert_ne!(crate::delivery::sink(&calltap, "hook")["state"], "paused");
-        });
-    }
-    for (name, path) in [("U7 events", "/api/v1/events"), ("U7 a call", "/v1/chat/completions")] {
-        list.row(name, || {
-            calls += usize::from(path.starts_with("/v1/"));
-            let before = upstream.requests().len();
-            let answer =
-                ask(&calltap, "GET", path, &format!("{host}origin: https://evil.example\r\n"), "");
-            assert_eq!((answer.status, upstream.requests().len()), (403, before));
-        });
-    }
-    for name in HOSTS {
-        list.row(&format!("U8 {name}"), || {
-            for path in ["/api/v1/calls", "/", "/metrics"] {
-                let answer = ask(&calltap, "GET", path, &format!("host: {name}\r\n"), "");
-                assert!(matches!(answer.status, 400 | 403 | 421), "{path}: {}", answer.status);
-            }
-        });
-    }
+    foreign(&mut list, &calltap, &upstream, &mut calls);
     list.row("U9 is not framed", || {
         let page = fetch(calltap.address, "/").unwrap();
         let policy = page.header("content-security-policy").unwrap();
@@ -187,14 +163,7 @@ fn u_surface() {
     });
     list.row("U10 CSV", || table(&calltap, calls));
     list.otherwise("U11 tabs that do not read", || tabs(&calltap, &mut calls));
-    list.row("U12 twice", || {
-        for action in ["pause", "pause", "resume", "resume", "redrive", "redrive"] {
-            let lines = format!("{host}content-type: application/json\r\n");
-            let answer =
-                ask(&calltap, "POST", &format!("/api/v1/sinks/hook/{action}"), &lines, "{}");
-            assert!(matches!(answer.status, 200 | 409), "{action}: {}", answer.status);
-        }
-    });
+    twice(&mut list, &calltap);
     list.elsewhere(&[
         ("U1", "ui/tests/browser/hostile.test.js"),
         ("U1 raw bytes", "api::raw_bytes_are_never_a_page"),
@@ -206,6 +175,49 @@ fn u_surface() {
     ]);
     sound(&mut list, &calltap, calls);
     list.end();
+}
+
+/// Pages of others, and names that lead here from elsewhere.
+fn foreign(list: &mut List, calltap: &Calltap, upstream: &Upstream, calls: &mut usize) {
+    let host = format!("host: {}\r\n", calltap.address);
+    for (name, lines, status) in FOREIGN {
+        list.row(name, || {
+            let answer =
+                ask(calltap, "POST", "/api/v1/sinks/hook/pause", &format!("{host}{lines}"), "{}");
+            assert_eq!(answer.status, *status);
+            assert_ne!(crate::delivery::sink(calltap, "hook")["state"], "paused");
+        });
+    }
+    for (name, path) in [("U7 events", "/api/v1/events"), ("U7 a call", "/v1/chat/completions")] {
+        list.row(name, || {
+            *calls += usize::from(path.starts_with("/v1/"));
+            let before = upstream.requests().len();
+            let answer =
+                ask(calltap, "GET", path, &format!("{host}origin: https://evil.example\r\n"), "");
+            assert_eq!((answer.status, upstream.requests().len()), (403, before));
+        });
+    }
+    for name in HOSTS {
+        list.row(&format!("U8 {name}"), || {
+            for path in ["/api/v1/calls", "/", "/metrics"] {
+                let answer = ask(calltap, "GET", path, &format!("host: {name}\r\n"), "");
+                assert!(matches!(answer.status, 400 | 403 | 421), "{path}: {}", answer.status);
+            }
+        });
+    }
+}
+
+/// What changes something may be asked for again.
+fn twice(list: &mut List, calltap: &Calltap) {
+    let host = format!("host: {}\r\n", calltap.address);
+    list.row("U12 twice", || {
+        for action in ["pause", "pause", "resume", "resume", "redrive", "redrive"] {
+            let lines = format!("{host}content-type: application/json\r\n");
+            let answer =
+                ask(calltap, "POST", &format!("/api/v1/sinks/hook/{action}"), &lines, "{}");
+            assert!(matches!(answer.status, 200 | 409), "{action}: {}", answer.status);
+        }
+    });
 }
 
 /// No cell of an exported table begins as a formula does.
