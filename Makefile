@@ -65,7 +65,7 @@ $(UI)/node_modules/.installed: $(UI)/package-lock.json
 	touch $@
 
 ui-test: ui
-	cd $(UI) && npm run --silent check && npm run --silent unit
+	cd $(UI) && npm run --silent check && npm run --silent unit && npm run --silent same
 	@for browser in chromium chromium-browser google-chrome; do command -v $$browser >/dev/null 2>&1 && exit 0; done; \
 	  if [ -n "$$CHROMIUM" ]; then exit 0; fi; \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
@@ -104,4 +104,4 @@ fuzz:
 
 clean:
 	cargo clean
-	rm -rf $(VENV) $(VENV)-libraries $(CLIENTS)/node_modules $(UI)/node_modules $(UI)/dist $(UI)/.unit
+	rm -rf $(VENV) $(VENV)-libraries $(CLIENTS)/node_modules $(UI)/node_modules $(UI)/dist $(UI)/.again $(UI)/.unit

@@ -17,7 +17,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use axum::body::Body;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use std::{
@@ -282,7 +282,7 @@ impl App {
                 let refusal = ProxyError::bad_request(
                     "calltap is no forward proxy; make it the base URL of the client instead",
                 );
-                Box::pin(closing(proxy.forward(request, flushes, Some(refusal))))
+                Box::pin(proxy.forward(request, flushes, Some(refusal)))
             }
             Some(router) if api::is_reserved(request.uri().path()) => {
                 Box::pin(call_router(router.clone(), request))
@@ -404,13 +404,6 @@ fn api_only(
         let router = router.clone();
         Box::pin(call_router(router, request))
     }
-}
-
-/// What follows a refused CONNECT was meant for a tunnel: it is not read as another request.
-async fn closing(answer: impl Future<Output = Response<Body>>) -> Response<Body> {
-    let mut response = answer.await;
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
 }
 
 async fn call_router(router: axum::Router, request: Request<Incoming>) -> Response<Body> {

@@ -1,16 +1,19 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { brotliCompressSync } from "node:zlib";
 import { defineConfig, type Plugin } from "vite";
 
 /** Writes `name.br` beside every asset, so that the server never compresses. */
+let out = "";
 const compressed: Plugin = {
   name: "compressed",
   apply: "build",
+  configResolved({ root, build }) {
+    out = resolve(root, build.outDir, "assets");
+  },
   closeBundle() {
-    const dir = join(import.meta.dirname, "dist", "assets");
-    for (const name of readdirSync(dir)) {
-      if (/\.(js|css|svg)$/.test(name)) writeFileSync(join(dir, `${name}.br`), brotliCompressSync(readFileSync(join(dir, name))));
+    for (const name of readdirSync(out)) {
+      if (/\.(js|css|svg)$/.test(name)) writeFileSync(join(out, `${name}.br`), brotliCompressSync(readFileSync(join(out, name))));
     }
   },
 };

@@ -1,11 +1,11 @@
 //! Stored calls: lists, one call, its bytes, totals.
 
-use super::{ApiError, Context, blocking};
+use super::{ApiError, Context, Parameters, blocking};
 use crate::{content, interpret::restore, query::Query, store::GroupBy};
 use axum::{
     Json,
     body::Body,
-    extract::{Path, Query as Parameters, State},
+    extract::{Path, State},
     http::{HeaderValue, Response, header},
     response::IntoResponse,
 };

@@ -3,7 +3,7 @@
 //! Each client is a cursor: it reads the log in pages at its own pace, so that nothing piles up for a
 //! slow one.
 
-use super::{ApiError, Context};
+use super::{ApiError, Context, Parameters};
 use crate::{
     interpret::{begun, started},
     model::Timestamp,
@@ -12,7 +12,7 @@ use crate::{
 };
 use axum::{
     body::Body,
-    extract::{Query as Parameters, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, Response, header},
 };
 use bytes::Bytes;

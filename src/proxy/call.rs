@@ -102,9 +102,12 @@ impl Call {
             Failure::Upstream(error, end) => (error, end),
             Failure::ClientGone => {
                 self.keep_head();
-                self.capture.seal(End::ClientGone);
                 // Nobody reads it, unless the framing of the body was what broke.
-                return ProxyError::bad_request("the request body could not be read").response();
+                let told = ProxyError::bad_request("the request body could not be read");
+                let mut response = told.response();
+                answer::mark(&mut response, &self);
+                self.capture.seal(End::ClientGone);
+                return response;
             }
         };
         self.keep_head();

@@ -81,6 +81,10 @@ impl ProxyError {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert("x-calltap-error", HeaderValue::from_static("1"));
+        if self.status == StatusCode::BAD_REQUEST {
+            // What could not be understood is no sign of where the next request begins.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         let retry = if self.retry == Retry::No { "false" } else { "true" };
         headers.insert("x-should-retry", HeaderValue::from_static(retry));
         if let Retry::AfterMs(ms) = self.retry {

@@ -194,13 +194,24 @@ const LIBRARIES: &[(&str, &str)] = &[
     ("curl/", "curl"),
 ];
 
-/// What HTTP asks of a request's head, and hyper leaves to its users (RFC 9112 §3.2, RFC 9110 §10.1.1).
+/// What HTTP asks of a request's head, and hyper leaves to its users (RFC 9112 §3.2 and §6.1,
+/// RFC 9110 §10.1.1).
 pub(super) fn check_head(parts: &Parts) -> Result<(), ProxyError> {
     let hosts = parts.headers.get_all(header::HOST).iter().count();
     if hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11) {
         return Err(ProxyError::bad_request(format!(
             "the request has {hosts} `Host` headers; send exactly one"
         )));
+    }
+    // Of a list of codings hyper undoes the last and leaves the rest to whoever reads the body.
+    let mut codings = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let first = codings.next();
+    if codings.next().is_some()
+        || first.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(ProxyError::bad_request(
+            "the request has another `Transfer-Encoding` than `chunked`; send it with that or with a length",
+        ));
     }
     let mut expected = parts.headers.get_all(header::EXPECT).iter();
     if expected.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {

@@ -40,6 +40,7 @@ pub enum Field {
     Cached,
     Reasoning,
     Retry,
+    Delivery,
     Seq,
     Since,
     Before,
@@ -61,6 +62,8 @@ pub enum Kind {
     Flag,
     /// A number, `4xx`, `ok` or `error`.
     Status,
+    /// How far the sinks are with it.
+    Delivery,
     /// A moment, or a period counted back from now.
     Time,
     /// The name of a field.
@@ -105,6 +108,7 @@ const FIELDS: &[(Field, &[&str], Kind)] = &[
     (Field::Cached, &["cached"], Kind::Number),
     (Field::Reasoning, &["reasoning"], Kind::Number),
     (Field::Retry, &["retry"], Kind::Number),
+    (Field::Delivery, &["delivery"], Kind::Delivery),
     (Field::Seq, &["seq"], Kind::Number),
     (Field::Since, &["since", "after"], Kind::Time),
     (Field::Before, &["before", "until"], Kind::Time),

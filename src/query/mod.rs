@@ -70,6 +70,8 @@ pub enum Term {
     Flag(Field, bool),
     /// The HTTP status: by number, by class, or good or bad.
     Status(Status),
+    /// At least one sink is so far with it.
+    Delivery(Delivery),
     /// Started at this moment or later.
     Since(Moment),
     /// Started before this moment.
@@ -120,6 +122,34 @@ pub enum Status {
     Class(u16),
     /// `status:429`, `status:>=500`
     Code(Op, u16),
+}
+
+/// How far a sink is with a call that it does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Any of the others.
+    Undelivered,
+    /// The sink has not come to it.
+    Pending,
+    /// It is tried alone.
+    Waiting,
+    /// It was given up.
+    Dead,
+}
+
+impl Delivery {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Undelivered, Self::Pending, Self::Waiting, Self::Dead];
+
+    /// As a query names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Undelivered => "undelivered",
+            Self::Pending => "pending",
+            Self::Waiting => "waiting",
+            Self::Dead => "dead",
+        }
+    }
 }
 
 /// A moment, fixed or counted back from when the query runs.
@@ -199,6 +229,7 @@ impl fmt::Display for Term {
             Self::Status(Status::Error) => f.write_str("status:error"),
             Self::Status(Status::Class(digit)) => write!(f, "status:{digit}xx"),
             Self::Status(Status::Code(op, code)) => write!(f, "status:{op}{code}"),
+            Self::Delivery(state) => write!(f, "delivery:{}", state.as_str()),
             Self::Since(moment) => write!(f, "since:{moment}"),
             Self::Before(moment) => write!(f, "before:{moment}"),
             Self::Meta(name, pattern) => write!(f, "meta.{name}:{pattern}"),

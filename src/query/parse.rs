@@ -1,8 +1,8 @@
 //! Text to query: a hand-written descent over the bytes, bounded in length, depth and terms.
 
 use super::{
-    Expr, Field, Kind, MAX_DEPTH, MAX_LEN, MAX_TERMS, MAX_WILDCARDS, Moment, Op, Pattern, Query,
-    QueryError, Status, Term,
+    Delivery, Expr, Field, Kind, MAX_DEPTH, MAX_LEN, MAX_TERMS, MAX_WILDCARDS, Moment, Op, Pattern,
+    Query, QueryError, Status, Term,
 };
 use crate::model::{Outcome, Timestamp};
 
@@ -149,6 +149,7 @@ impl<'a> Parser<'a> {
             Kind::Flag => plain().and_then(|()| flag(field, value, at)),
             Kind::Time => plain().and_then(|()| time(field, value, at)),
             Kind::Field => plain().and_then(|()| has(value, at)),
+            Kind::Delivery => plain().and_then(|()| delivery(value, at)),
             Kind::Status => status(op, value, at).map(Term::Status),
             _ => number_term(field, op, value, at),
         }
@@ -288,12 +289,20 @@ fn flag(field: Field, value: &str, at: usize) -> Result<Term, QueryError> {
 
 fn has(value: &str, at: usize) -> Result<Term, QueryError> {
     match Field::named(value) {
-        Some(Field::Since | Field::Before | Field::Has) => {
+        Some(Field::Since | Field::Before | Field::Has | Field::Delivery) => {
             Err(error(at, format!("`{value}` is not a field of a call")))
         }
         Some(field) => Ok(Term::Has(field)),
         None => Err(error(at, unknown_field(value))),
     }
+}
+
+fn delivery(value: &str, at: usize) -> Result<Term, QueryError> {
+    let state = Delivery::ALL.into_iter().find(|state| state.as_str() == value);
+    state.map(Term::Delivery).ok_or_else(|| {
+        let all = Delivery::ALL.map(Delivery::as_str).join(", ");
+        error(at, format!("`delivery:` takes one of {all}"))
+    })
 }
 
 fn status(op: Op, value: &str, at: usize) -> Result<Status, QueryError> {

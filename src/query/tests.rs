@@ -24,6 +24,7 @@ fn terms() {
         ("latency:>2s", T(Number(Field::Latency, Op::Gt, 2000.0))),
         ("ttft:100ms..1.5s", T(Range(Field::Ttft, 100.0, 1500.0))),
         ("tokens:<=4k", T(Number(Field::Tokens, Op::Le, 4000.0))),
+        ("delivery:dead", T(Delivery(super::Delivery::Dead))),
         ("stream:true", T(Flag(Field::Stream, true))),
         ("since:1h", T(Since(Moment::Ago(3_600_000)))),
         ("before:2026-11-21", T(Before(Moment::At("2026-11-21T00:00:00Z".parse().unwrap())))),
@@ -63,6 +64,8 @@ fn mistakes_are_placed_and_explained() {
         ("\"a", 0, "never closed"),
         ("status:6yy", 7, "4xx"),
         ("outcome:fine", 8, "provider_error"),
+        ("delivery:sent", 9, "undelivered, pending, waiting, dead"),
+        ("has:delivery", 4, "not a field of a call"),
         ("stream:>true", 7, "takes no `>`"),
         ("a*b", 0, "at the end"),
     ] {
@@ -101,7 +104,7 @@ proptest! {
 #[test]
 fn every_parsed_query_is_sound_sql() {
     let (_dir, reader) = store();
-    let text = r#"([a-z*:"()'%_\[?;\x00 -]|OR |status:4xx |tag:|meta\.a:|error:|has:|cost:>0\.1 |since:1h |NEAR\(|\PC){0,20}"#;
+    let text = r#"([a-z*:"()'%_\[?;\x00 -]|OR |status:4xx |delivery:dead |delivery:pending |tag:|meta\.a:|error:|has:|cost:>0\.1 |since:1h |NEAR\(|\PC){0,20}"#;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     runner
         .run(&proptest::string::string_regex(text).unwrap(), |text| {

@@ -12,7 +12,14 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
-use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
@@ -27,6 +34,8 @@ const HEADER_LINES_MAX: usize = 100;
 const H2_STREAMS_MAX: u32 = 128;
 /// Pause after the system refused another connection (out of descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Pause between two words about that in the log.
+const WARN_PAUSE: Duration = Duration::from_mins(1);
 
 /// Limits of a listener.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +93,7 @@ pub async fn serve<S, F>(
     let places = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
+    let mut warned = None;
     loop {
         // One more than fits waits in the system's queue, unaccepted.
         let next = async {
@@ -98,7 +108,10 @@ pub async fn serve<S, F>(
         let (stream, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if warned.is_none_or(|at: Instant| at.elapsed() >= WARN_PAUSE) {
+                    warned = Some(Instant::now());
+                    tracing::warn!(%error, "connections cannot be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

@@ -3,6 +3,7 @@
 use super::{
     Reader, StoreError,
     filter::{column, filter},
+    reader::ran_out,
 };
 use crate::{
     model::Timestamp,
@@ -10,17 +11,12 @@ use crate::{
 };
 use rusqlite::{params_from_iter, types::ValueRef};
 use serde::Serialize;
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 /// Most calls counted.
 const CALLS_MAX: usize = 20_000;
 /// Longest time spent: what is counted by then is the answer.
 const TIME_MAX: Duration = Duration::from_millis(300);
-/// Calls between two looks at the clock.
-const LOOK: usize = 512;
 
 /// Counts of values.
 #[derive(Clone, Debug, Serialize)]
@@ -57,9 +53,20 @@ impl Reader {
     /// Counts the values of `fields`; `prefix` keeps only values that start with it.
     ///
     /// # Errors
-    /// [`StoreError::Deadline`] after 2 s.
+    /// `SQLite`'s.
     pub fn facets(
         &self,
+        query: &Query,
+        fields: &[Field],
+        limit: usize,
+        prefix: &str,
+    ) -> Result<Facets, StoreError> {
+        self.facets_within(TIME_MAX, query, fields, limit, prefix)
+    }
+
+    pub(super) fn facets_within(
+        &self,
+        time: Duration,
         query: &Query,
         fields: &[Field],
         limit: usize,
@@ -72,24 +79,27 @@ impl Reader {
             columns.join(", "),
             filter.sql
         );
-        self.pool.read(|conn| {
-            let started = Instant::now();
+        self.pool.read_within(Some(time), |conn| {
             let mut counts: Vec<HashMap<String, u64>> = vec![HashMap::new(); fields.len()];
-            let mut statement = conn.prepare(&sql)?;
-            let mut rows = statement.query(params_from_iter(filter.params))?;
-            let (mut scanned, mut complete) = (0, true);
-            while let Some(row) = rows.next()? {
-                if scanned == CALLS_MAX
-                    || (scanned % LOOK == LOOK - 1 && started.elapsed() > TIME_MAX)
-                {
-                    complete = false;
-                    break;
+            let mut scanned = 0;
+            let mut count = || -> rusqlite::Result<bool> {
+                let mut statement = conn.prepare(&sql)?;
+                let mut rows = statement.query(params_from_iter(&filter.params))?;
+                while let Some(row) = rows.next()? {
+                    if scanned == CALLS_MAX {
+                        return Ok(false);
+                    }
+                    scanned += 1;
+                    for ((at, field), counts) in fields.iter().enumerate().zip(&mut counts) {
+                        add(counts, *field, row.get_ref(at)?, prefix);
+                    }
                 }
-                scanned += 1;
-                for ((at, field), counts) in fields.iter().enumerate().zip(&mut counts) {
-                    add(counts, *field, row.get_ref(at)?, prefix);
-                }
-            }
+                Ok(true)
+            };
+            let complete = match count() {
+                Err(error) if ran_out(&error) => false,
+                counted => counted?,
+            };
             let items =
                 fields.iter().zip(counts).map(|(field, counts)| facet(*field, counts, limit));
             Ok(Facets { scanned, complete, items: items.collect() })

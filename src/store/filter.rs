@@ -3,7 +3,7 @@
 use super::fulltext::CURSOR;
 use crate::{
     model::Timestamp,
-    query::{Expr, Field, Kind, Moment, Op, Pattern, Query, Status, Term},
+    query::{Delivery, Expr, Field, Kind, Moment, Op, Pattern, Query, Status, Term},
 };
 use rusqlite::types::Value;
 
@@ -152,6 +152,7 @@ impl Filter {
                 self.params.extend([(digit * 100).into(), (digit * 100 + 99).into()]);
             }
             Term::Status(Status::Code(op, code)) => self.compare("status", *op, (*code).into()),
+            Term::Delivery(state) => self.sql.push_str(&undelivered(*state)),
             Term::Since(moment) => self.compare("started_at", Op::Ge, at(*moment, now)),
             Term::Before(moment) => self.compare("started_at", Op::Lt, at(*moment, now)),
             Term::Meta(name, pattern) => {
@@ -218,6 +219,29 @@ impl Filter {
     }
 }
 
+/// Calls that a configured sink does not have. Those off the straight path are found by their rows;
+/// pending ones are behind the first cursor.
+fn undelivered(state: Delivery) -> String {
+    let off = |state: &str| {
+        format!(
+            "calls.seq IN (SELECT off.seq FROM exceptions AS off JOIN cursors AS lane
+                ON lane.name = 'sink:' || off.sink AND lane.holds WHERE off.state = '{state}')"
+        )
+    };
+    match state {
+        Delivery::Pending => "(calls.seq > (SELECT min(seq) FROM cursors WHERE holds)
+            AND EXISTS (SELECT 1 FROM cursors AS lane WHERE lane.holds
+                AND calls.seq > lane.seq AND calls.seq <= coalesce(lane.until, calls.seq)))"
+            .to_owned(),
+        Delivery::Waiting => off("waiting"),
+        Delivery::Dead => off("dead"),
+        Delivery::Undelivered => {
+            let each = [Delivery::Pending, Delivery::Waiting, Delivery::Dead].map(undelivered);
+            format!("({})", each.join(" OR "))
+        }
+    }
+}
+
 /// Words as `FTS5` reads them: one phrase, whatever is in it.
 fn phrase(text: &str, prefix: bool) -> String {
     let text = text.replace('\0', " ").replace('"', "\"\"");
@@ -263,7 +287,7 @@ pub(super) fn column(field: Field) -> &'static str {
         Field::Cached => "cached_tokens",
         Field::Reasoning => "reasoning_tokens",
         Field::Retry => "retry",
-        Field::Seq => "calls.seq",
+        Field::Seq | Field::Delivery => "calls.seq",
         Field::Since | Field::Before | Field::Has => "started_at",
     }
 }
@@ -292,4 +316,81 @@ pub(super) fn moment(moment: Moment, now: Timestamp) -> Timestamp {
 fn glob(pattern: &Pattern) -> String {
     let escape = |piece: &String| piece.replace('[', "[[]").replace('*', "[*]").replace('?', "[?]");
     pattern.0.iter().map(escape).collect::<Vec<_>>().join("*")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        model::Timestamp,
+        store::{Exception, LaneChange, Progress, tests},
+    };
+
+    #[test]
+    fn calls_that_a_sink_does_not_have_are_found_by_how_far_it_is() {
+        let (_dir, store) = tests::open();
+        for _ in 0..6 {
+            store.append(tests::entry(0), None);
+        }
+        let change = |sink: &str, change| {
+            store.change_lane(sink, change).blocking_recv().unwrap().unwrap();
+        };
+        let off = |seq, dead| Exception {
+            seq,
+            id: uuid::Uuid::nil(),
+            dead,
+            attempts: 1,
+            at: Timestamp::now(),
+            reason: "refused".to_owned(),
+        };
+        let reader = store.reader().unwrap();
+        tests::wait_for(|| reader.list(&tests::query(""), 10, None).unwrap().items.len() == 6);
+        let found = |text: &str| -> Vec<i64> {
+            let page = reader.list(&tests::query(text), 10, None).unwrap();
+            page.items.iter().map(|row| row["seq"].as_i64().unwrap()).collect()
+        };
+        let check = |expected: [(&str, &[i64]); 5]| {
+            for (text, seqs) in expected {
+                assert_eq!(found(text), seqs, "{text}");
+            }
+        };
+        check([
+            ("delivery:undelivered", &[]),
+            ("-delivery:undelivered", &[6, 5, 4, 3, 2, 1]),
+            ("delivery:pending", &[]),
+            ("delivery:waiting", &[]),
+            ("delivery:dead", &[]),
+        ]);
+        change("a", LaneChange::Open { first: 0 });
+        change("b", LaneChange::Open { first: 6 });
+        let exceptions = vec![off(2, true), off(3, false)];
+        let progress = Progress { cursor: Some(4), exceptions, ..Progress::default() };
+        change("a", LaneChange::Progress(progress));
+        check([
+            ("delivery:undelivered", &[6, 5, 3, 2]),
+            ("-delivery:undelivered", &[4, 1]),
+            ("delivery:pending", &[6, 5]),
+            ("delivery:waiting", &[3]),
+            ("delivery:dead", &[2]),
+        ]);
+        let page = |limit, after: Option<&str>| {
+            let page = reader.list(&tests::query("delivery:undelivered"), limit, after).unwrap();
+            let seqs: Vec<i64> = page.items.iter().filter_map(|row| row["seq"].as_i64()).collect();
+            (seqs, page.next)
+        };
+        let (first, next) = page(3, None);
+        assert_eq!((first, page(3, next.as_deref()).0), (vec![6, 5, 3], vec![2]));
+        assert_eq!(found("delivery:undelivered OR seq:1"), [6, 5, 3, 2, 1]);
+        assert_eq!(found("delivery:undelivered delivery:undelivered seq:>2"), [6, 5, 3]);
+        // A backfill ends at a call; a sink that is not configured any more waits for none.
+        change("b", LaneChange::Fill { from: 0, until: 1 });
+        change("a", LaneChange::Release);
+        check([
+            ("delivery:undelivered", &[1]),
+            ("-delivery:undelivered", &[6, 5, 4, 3, 2]),
+            ("delivery:pending", &[1]),
+            ("delivery:waiting", &[]),
+            ("delivery:dead", &[]),
+        ]);
+        store.close();
+    }
 }

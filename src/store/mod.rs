@@ -5,6 +5,8 @@
 
 mod attached;
 mod backup;
+#[cfg(test)]
+mod damage_tests;
 mod facets;
 mod filter;
 mod fulltext;

@@ -6,7 +6,7 @@ use super::{
     schema,
 };
 use crate::model::{Body, Outcome, Record, Timestamp};
-use rusqlite::{Connection, types::Value};
+use rusqlite::Connection;
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -116,7 +116,7 @@ fn next_in_flight(conn: &Connection) -> rusqlite::Result<Option<(String, Option<
         "SELECT id, doc, crc, request, request_zstd, request_crc FROM journal ORDER BY rowid LIMIT 1",
     )?
     .query_row([], |row| {
-        let record = read_doc(&row.get::<_, Value>(1)?, row.get(2)?)
+        let record = read_doc(row.get_ref(1)?, row.get(2)?)
             .ok()
             .and_then(|json| serde_json::from_slice::<Record>(&json).ok());
         let request = match row.get::<_, Option<Vec<u8>>>(3)? {

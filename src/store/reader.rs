@@ -84,11 +84,7 @@ impl Pool {
             idle.push((id, conn));
         }
         match result {
-            Err(StoreError::Sqlite(error))
-                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) =>
-            {
-                Err(StoreError::Deadline)
-            }
+            Err(StoreError::Sqlite(error)) if ran_out(&error) => Err(StoreError::Deadline),
             other => other,
         }
     }
@@ -98,6 +94,11 @@ impl Pool {
         idle.retain(|(of, _)| *of == id);
         idle.pop().map(|(_, conn)| conn)
     }
+}
+
+/// Whether a read was stopped at its deadline.
+pub(super) fn ran_out(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)
 }
 
 /// Tells one file at this path from another; 0 when there is none.
@@ -394,27 +395,28 @@ pub(super) fn load(conn: &Connection, seq: i64) -> rusqlite::Result<Option<Store
 fn read_bodies(row: &Row<'_>, notes: &mut Vec<String>) -> rusqlite::Result<Bodies> {
     let mut part = |at: usize, name: &str| -> rusqlite::Result<Vec<u8>> {
         let data = row.get_ref(at)?.as_bytes().unwrap_or_default();
-        Ok(pack::unpack(data, row.get(at + 1)?, row.get(at + 2)?).unwrap_or_else(|damage| {
+        // A sum that is damaged itself fits nothing.
+        let (zstd, crc) =
+            (row.get(at + 1).unwrap_or_default(), row.get(at + 2).unwrap_or_default());
+        Ok(pack::unpack(data, zstd, crc).unwrap_or_else(|damage| {
             notes.push(format!("{DAMAGED}{name}: {damage}"));
             Vec::new()
         }))
     };
     let (request, response) = (part(0, "request")?, part(5, "response")?);
     let chunks = part(10, "chunks")?;
-    let body = |kept: Vec<u8>, at: usize| -> rusqlite::Result<Body> {
-        Ok(Body {
-            kept: kept.into(),
-            total: u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0),
-            sha256: row.get(at + 1)?,
-        })
+    let body = |kept: Vec<u8>, at: usize| Body {
+        kept: kept.into(),
+        total: row.get::<_, i64>(at).ok().and_then(|total| u64::try_from(total).ok()).unwrap_or(0),
+        sha256: row.get(at + 1).unwrap_or_default(),
     };
-    let index = |at: usize| -> rusqlite::Result<Option<usize>> {
-        Ok(row.get::<_, Option<i64>>(at)?.and_then(|index| usize::try_from(index).ok()))
+    let index = |at: usize| -> Option<usize> {
+        row.get::<_, Option<i64>>(at).ok().flatten().and_then(|index| usize::try_from(index).ok())
     };
     Ok(Bodies {
-        request: body(request, 3)?,
-        member: index(13)?.zip(index(14)?).map(|(start, end)| start..end),
-        response: body(response, 8)?,
+        request: body(request, 3),
+        member: index(13).zip(index(14)).map(|(start, end)| start..end),
+        response: body(response, 8),
         chunks: ChunkLog::from_encoded(chunks),
     })
 }
@@ -444,7 +446,7 @@ pub(super) fn rows(
     while let Some(row) = found.next()? {
         let mut item = list_row(record_json(row)?);
         if let Some(fields) = item.as_object_mut() {
-            fields.insert("answer".to_owned(), row.get::<_, Option<String>>(18)?.into());
+            fields.insert("answer".to_owned(), lossy(row, 18)?.into());
         }
         rows.push((row.get(0)?, item));
     }
@@ -453,9 +455,8 @@ pub(super) fn rows(
 
 /// The stored document; where it is damaged, what the columns still say.
 fn record_json(row: &Row<'_>) -> rusqlite::Result<Value> {
-    let doc: Sql = row.get(1)?;
-    let crc = row.get::<_, Option<u32>>(2)?.unwrap_or(0);
-    let read = row::read_doc(&doc, crc)
+    let crc = row.get::<_, Option<u32>>(2).ok().flatten().unwrap_or(0);
+    let read = row::read_doc(row.get_ref(1)?, crc)
         .and_then(|json| serde_json::from_slice(&json).map_err(|_| "it is not JSON"));
     let seq: i64 = row.get(0)?;
     match read {
@@ -465,21 +466,31 @@ fn record_json(row: &Row<'_>) -> rusqlite::Result<Value> {
         }
         other => {
             let damage = other.err().unwrap_or("it is not a record");
-            let text = |at: usize| row.get::<_, Option<String>>(at);
+            let text = |at: usize| lossy(row, at);
             Ok(json!({
                 "id": text(3)?, "seq": seq, "started_at": text(4)?, "ended_at": text(5)?,
                 "endpoint": text(6)?, "method": text(7)?, "path": text(8)?, "upstream": text(9)?,
                 "provider": text(10)?, "model": {"served": text(11)?, "requested": text(12)?},
-                "stream": row.get::<_, bool>(13)?, "outcome": text(14)?,
-                "status": row.get::<_, Option<u16>>(15)?, "error": null, "finish_reasons": [],
-                "timing": {"latency_ms": row.get::<_, f64>(16)?, "first_byte_ms": null,
-                    "ttft_ms": null, "overhead_ms": row.get::<_, f64>(17)?, "chunks": 0,
+                "stream": row.get::<_, bool>(13).unwrap_or_default(), "outcome": text(14)?,
+                "status": row.get::<_, Option<u16>>(15).unwrap_or_default(), "error": null, "finish_reasons": [],
+                "timing": {"latency_ms": row.get::<_, f64>(16).unwrap_or_default(), "first_byte_ms": null,
+                    "ttft_ms": null, "overhead_ms": row.get::<_, f64>(17).unwrap_or_default(), "chunks": 0,
                     "output_tokens_per_second": null},
                 "usage": {}, "cost": {}, "tags": {}, "client": {}, "trace": {}, "bytes": {},
                 "notes": [format!("{DAMAGED}record: {damage}")],
             }))
         }
     }
+}
+
+/// A text, also where damage has made something else than UTF-8 of it.
+fn lossy(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<String>> {
+    let value = row.get_ref(at)?;
+    Ok(value
+        .as_bytes_or_null()
+        .ok()
+        .flatten()
+        .map(|text| String::from_utf8_lossy(text).into_owned()))
 }
 
 /// Everything a row shows: the record without bodies, headers, inputs and long details.

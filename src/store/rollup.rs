@@ -166,28 +166,21 @@ impl Sum {
         let blob = |offset: usize| {
             row.get_ref(at + offset).map(|value| value.as_blob().unwrap_or_default())
         };
-        let mut other = Self {
-            calls: row.get(at)?,
-            errors: row.get(at + 1)?,
-            streamed: row.get(at + 2)?,
-            truncated: row.get(at + 3)?,
-            tool_calls: row.get(at + 4)?,
-            unpriced: row.get(at + 5)?,
-            input: row.get(at + 6)?,
-            output: row.get(at + 7)?,
-            cached: row.get(at + 8)?,
-            reasoning: row.get(at + 9)?,
-            cost: i128::from(row.get::<_, i64>(at + 10)?),
-            latency_total: row.get(at + 11)?,
-            latency_max: row.get(at + 12)?,
-            first_at: row.get(at + 13)?,
-            last_at: row.get(at + 14)?,
-            ..Self::default()
+        let text = |offset: usize| {
+            row.get_ref(at + offset).map(|value| value.as_str().unwrap_or_default())
         };
-        other.latency.merge_encoded(blob(15)?);
-        other.ttft.merge_encoded(blob(16)?);
-        other.speed.merge_encoded(blob(17)?);
-        self.merge(&other);
+        // In place: a month of many customers is a hundred thousand rows.
+        let none = Self::default();
+        for ((sum, _), offset) in self.counts(&none).into_iter().zip(at..) {
+            *sum = sum.saturating_add(row.get(offset)?);
+        }
+        self.cost += i128::from(row.get::<_, i64>(at + 10)?);
+        self.latency_total += row.get::<_, f64>(at + 11)?;
+        self.latency_max = self.latency_max.max(row.get(at + 12)?);
+        self.span(text(13)?, text(14)?);
+        self.latency.merge_encoded(blob(15)?);
+        self.ttft.merge_encoded(blob(16)?);
+        self.speed.merge_encoded(blob(17)?);
         Ok(())
     }
 

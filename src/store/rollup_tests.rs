@@ -6,6 +6,7 @@ use crate::{
     model::Outcome,
     query::{Field, Query},
 };
+use std::time::Duration;
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -106,7 +107,7 @@ fn sessions_by_their_latest_call() {
         }
         let expected: Vec<String> = (0..10).rev().map(|at| format!("s/{}", at * 2)).collect();
         assert_eq!(names, expected);
-        std::thread::sleep(std::time::Duration::from_millis(60));
+        std::thread::sleep(Duration::from_millis(60));
     }
     let session = reader.session("s/10").unwrap().unwrap();
     assert_eq!((&session["calls"], &session["errors"]), (&50.into(), &50.into()));
@@ -147,7 +148,8 @@ fn facets_count_what_matches() {
     filled(&store);
     let reader = store.reader().unwrap();
     let fields = [Field::Model, Field::Prompt, Field::Tag];
-    let facets = reader.facets(&query("status:error"), &fields, 2, "").unwrap();
+    let count = |time, text| reader.facets_within(time, &query(text), &fields, 2, "").unwrap();
+    let facets = count(Duration::from_mins(1), "status:error");
     assert_eq!((facets.scanned, facets.complete), (100, true));
     let values = |at: usize| -> Vec<(&str, u64)> {
         facets.items[at].values.iter().map(|count| (count.value.as_str(), count.count)).collect()
@@ -155,6 +157,10 @@ fn facets_count_what_matches() {
     assert_eq!((values(0), facets.items[0].more), (vec![("m0", 34), ("m1", 33)], true));
     assert_eq!((values(1), facets.items[1].more), (vec![("p2", 50)], false));
     assert_eq!(values(2), [("a", 100)]);
+    // What is counted when the time is over is the answer, also where nothing matches.
+    for text in ["", "-has:model path:/none"] {
+        assert!(!count(Duration::ZERO, text).complete, "{text}");
+    }
     let with_prefix = reader.facets(&query(""), &[Field::Prompt], 10, "p3").unwrap();
     assert_eq!(with_prefix.items[0].values.len(), 1);
 }

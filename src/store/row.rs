@@ -7,7 +7,10 @@ use super::{
     pack::{self, Packed, pack},
 };
 use crate::model::Record;
-use rusqlite::{Connection, OptionalExtension, params, params_from_iter, types::Value};
+use rusqlite::{
+    Connection, OptionalExtension, params, params_from_iter,
+    types::{Value, ValueRef},
+};
 use std::sync::LazyLock;
 use uuid::Uuid;
 
@@ -315,15 +318,16 @@ impl Doc {
     }
 
     fn read(&self) -> Option<Record> {
-        serde_json::from_slice(&read_doc(&self.value, self.crc).ok()?).ok()
+        serde_json::from_slice(&read_doc((&self.value).into(), self.crc).ok()?).ok()
     }
 }
 
 /// The JSON of a stored document.
-pub(super) fn read_doc(value: &Value, crc: u32) -> Result<Vec<u8>, &'static str> {
+pub(super) fn read_doc(value: ValueRef<'_>, crc: u32) -> Result<Vec<u8>, &'static str> {
     match value {
-        Value::Text(text) => pack::unpack(text.as_bytes(), false, crc),
-        Value::Blob(data) => pack::unpack(data, true, crc),
+        // Damage may have made something else than UTF-8 of it: the sum tells.
+        ValueRef::Text(text) => pack::unpack(text, false, crc),
+        ValueRef::Blob(data) => pack::unpack(data, true, crc),
         _ => Err("the stored record is no document"),
     }
 }

@@ -6,7 +6,10 @@ use super::{
     filter::{Filter, filter, filter_with, required, unindexed},
     fulltext, reader,
 };
-use crate::{model::Timestamp, query::Query};
+use crate::{
+    model::Timestamp,
+    query::{Delivery, Expr, Query, Term},
+};
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -28,6 +31,16 @@ pub(super) fn rows(
     span: Span<'_>,
     limit: u32,
 ) -> rusqlite::Result<Vec<(i64, Value)>> {
+    if let Some(ways) = undelivered(query) {
+        let mut found = Vec::new();
+        for way in &ways {
+            found.extend(rows(conn, way, now, span, limit)?);
+        }
+        found.sort_by_key(|(seq, _)| if span.2 == "DESC" { -seq } else { *seq });
+        found.dedup_by_key(|(seq, _)| *seq);
+        found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        return Ok(found);
+    }
     let Some(indexed) = required(query, now) else {
         return reader::rows(conn, CALLS, &usual(conn, query, now)?, span, limit);
     };
@@ -48,6 +61,25 @@ pub(super) fn rows(
         }
     }
     Ok(found)
+}
+
+/// A query for undelivered calls as one for each way of being that: each of them leads along an index
+/// of its own, all together along none.
+fn undelivered(query: &Query) -> Option<[Query; 3]> {
+    const ANY: Expr = Expr::Term(Term::Delivery(Delivery::Undelivered));
+    let parts = match query.root.as_ref()? {
+        Expr::And(parts) => parts.as_slice(),
+        single => std::slice::from_ref(single),
+    };
+    if !parts.contains(&ANY) {
+        return None;
+    }
+    Some([Delivery::Pending, Delivery::Waiting, Delivery::Dead].map(|state| {
+        let way = |part: &Expr| {
+            if *part == ANY { Expr::Term(Term::Delivery(state)) } else { part.clone() }
+        };
+        Query { root: Some(Expr::And(parts.iter().map(way).collect())) }
+    }))
 }
 
 /// The condition where the index cannot lead.

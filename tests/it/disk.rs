@@ -43,34 +43,46 @@ fn fill(path: &Path) -> usize {
 }
 
 /// A full disk fails no call; every call is stored or counted; it goes on when there is room.
+/// `CALLTAP_TEST_FILLS`: how many disks are filled, each at another moment.
 #[test]
 fn a_full_disk_stops_no_call() {
     let upstream = Upstream::start(chat(1, Duration::ZERO));
-    let mut volume = None;
-    let calltap = Calltap::prepared(&upstream, "", "", |home| {
-        volume = Volume::mount(&home.join("data"), "24m");
-    });
-    if volume.is_none() {
-        println!("not allowed to mount: nothing was tried");
-        return;
+    let fills = crate::harness::count("CALLTAP_TEST_FILLS", 1);
+    let mut all = (0, 0);
+    for at in 0..fills {
+        let mut volume = None;
+        let calltap = Calltap::prepared(&upstream, "", "", |home| {
+            volume = Volume::mount(&home.join("data"), "24m");
+        });
+        if volume.is_none() {
+            println!("not allowed to mount: nothing was tried");
+            return;
+        }
+        let (stored, dropped) = fill_and_free(&calltap, 1 + at * 7 % 60);
+        all = (all.0 + stored, all.1 + dropped);
+        drop(calltap);
     }
+    println!("{fills} disks filled: {} calls stored, {} counted as dropped", all.0, all.1);
+}
+
+/// Fills the disk after so many calls until calls are not stored any more, and makes room again; how
+/// many calls are stored then, and how many counted as dropped.
+fn fill_and_free(calltap: &Calltap, before: usize) -> (usize, usize) {
     let body = format!(
         r#"{{"model":"gpt-4o-mini","messages":[{{"role":"user","content":"{}"}}]}}"#,
         noise(40_000)
     );
-    let call = || post(calltap.address, "/v1/chat/completions", "", &body).status;
-    assert_eq!(call(), 200);
-    calltap.wait_calls("", 1);
+    let call = || assert_eq!(post(calltap.address, "/v1/chat/completions", "", &body).status, 200);
+    (0..before).for_each(|_| call());
+    calltap.wait_calls("", before);
     let filler = calltap.data_dir().join("filler");
-    let mut calls = 1;
+    let mut calls = before;
     // What the store gives up to go on is taken away as well.
     let until = Instant::now() + Duration::from_secs(20);
     loop {
         fill(&filler);
-        for _ in 0..20 {
-            assert_eq!(call(), 200);
-            calls += 1;
-        }
+        (0..20).for_each(|_| call());
+        calls += 20;
         std::thread::sleep(Duration::from_millis(200));
         if calltap.calls("").len() + 10 < calls {
             break;
@@ -78,28 +90,25 @@ fn a_full_disk_stops_no_call() {
         assert!(Instant::now() < until, "the disk never was full: {calls} records");
     }
     std::fs::remove_file(&filler).unwrap();
-    for _ in 0..5 {
-        assert_eq!(call(), 200);
-        calls += 1;
-    }
+    (0..5).for_each(|_| call());
+    calls += 5;
     let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        let stored = calltap.calls("").len();
-        let dropped = dropped(&calltap);
+    let counted = loop {
+        let (stored, dropped) = (calltap.calls("").len(), dropped(calltap));
         if stored + dropped == calls {
-            println!("{calls} calls: {stored} stored, {dropped} counted as dropped");
-            break;
+            break (stored, dropped);
         }
+        let log = calltap.log();
         assert!(
             Instant::now() < until,
-            "{calls} calls, {stored} stored, {dropped} dropped:\n{}",
-            calltap.log()
+            "{calls} calls, {stored} stored, {dropped} dropped:\n{log}"
         );
         std::thread::sleep(Duration::from_millis(100));
-    }
+    };
     let database = rusqlite::Connection::open(calltap.data_dir().join("calltap.db")).unwrap();
     let check: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(check, "ok");
+    counted
 }
 
 /// Calls that the metrics say were not stored.

@@ -156,35 +156,60 @@ fn running_calls_appear_as_interrupted_after_a_kill() {
     assert_eq!(record["model"]["requested"], "gpt-4o-mini");
 }
 
+/// `CALLTAP_TEST_DRAINS`: how many times.
 #[test]
 fn a_stop_lets_streams_finish_and_commits() {
+    const STREAMS: usize = 40;
     let upstream = Upstream::start(chat(100, Duration::from_millis(10)));
     let mut calltap = Calltap::start(&upstream);
     let address = calltap.address;
-    let streams: Vec<_> = (0..10)
-        .map(|_| {
-            std::thread::spawn(move || post(address, "/v1/chat/completions", "", &chat_body(true)))
-        })
-        .collect();
-    std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(upstream.requests().len(), 10, "the streams run");
-    let mut kept = Connection::open(calltap.address);
-    let ready = format!("GET /readyz HTTP/1.1\r\nhost: {address}\r\n\r\n");
-    kept.send(ready.as_bytes());
-    assert_eq!(kept.answer("GET").unwrap().status, 200);
-    calltap.signal("TERM");
-    std::thread::sleep(Duration::from_millis(200));
-    // Whoever asks while it drains is turned away or told so.
-    assert!(fetch(address, "/readyz").is_none_or(|answer| answer.status == 503));
-    kept.send(ready.as_bytes());
-    assert!(kept.answer("GET").is_none_or(|answer| answer.status == 503));
-    for stream in streams {
-        let answer = stream.join().unwrap();
-        assert!(answer.whole && answer.body.ends_with(b"data: [DONE]\n\n"));
+    let drains = count("CALLTAP_TEST_DRAINS", 1);
+    let mut slowest = Duration::ZERO;
+    for drain in 0..drains {
+        let streams: Vec<_> = (0..STREAMS)
+            .map(|_| {
+                std::thread::spawn(move || {
+                    post(address, "/v1/chat/completions", "", &chat_body(true))
+                })
+            })
+            .collect();
+        let begun = Instant::now();
+        while upstream.requests().len() < (drain + 1) * STREAMS {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the streams run");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // At any moment of them.
+        std::thread::sleep(Duration::from_millis((drain as u64 * 37 + 200) % 500));
+        let mut kept = Connection::open(calltap.address);
+        let ready = format!("GET /readyz HTTP/1.1\r\nhost: {address}\r\n\r\n");
+        kept.send(ready.as_bytes());
+        assert_eq!(kept.answer("GET").unwrap().status, 200);
+        let told = Instant::now();
+        calltap.signal("TERM");
+        std::thread::sleep(Duration::from_millis(200));
+        // Whoever asks while it drains is turned away or told so.
+        assert!(fetch(address, "/readyz").is_none_or(|answer| answer.status == 503));
+        kept.send(ready.as_bytes());
+        assert!(kept.answer("GET").is_none_or(|answer| answer.status == 503));
+        let mut bodies: Vec<Vec<u8>> = streams
+            .into_iter()
+            .map(|stream| {
+                let answer = stream.join().unwrap();
+                assert!(answer.whole && answer.body.ends_with(b"data: [DONE]\n\n"));
+                answer.body
+            })
+            .collect();
+        bodies.dedup();
+        assert_eq!(bodies.len(), 1, "all streams are the same bytes");
+        assert!(calltap.wait().success());
+        slowest = slowest.max(told.elapsed());
+        calltap.restart();
+        calltap.wait_calls("outcome:completed", (drain + 1) * STREAMS);
     }
-    assert!(calltap.wait().success());
-    calltap.restart();
-    assert_eq!(calltap.wait_calls("outcome:completed", 10).len(), 10);
+    assert_eq!(calltap.calls("").len(), drains * STREAMS);
+    println!(
+        "{drains} drains of {STREAMS} streams: all whole and recorded, the slowest in {slowest:?}"
+    );
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod framing;
 mod http2;
 mod keys;
 mod lineage;
+mod lists;
 mod memory;
 mod pool;
 mod prices;

@@ -92,9 +92,9 @@ export function App() {
         <a class="brand" href="/" aria-label="calltap, all calls"><img src="/assets/icon.svg" alt="" width="22" height="22" /> <span>calltap</span></a>
         {SCREENS.map(([to, name, icon, key]) => <a key={to} href={to} aria-current={to === current ? "page" : undefined} title={`${name} (${key})`}><Icon name={icon} /> <span>{name}</span></a>)}
         <span class="grow" />
-        <button type="button" onClick={nextTheme} title="Theme (t)"><Icon name="theme" /> <span>{{ system: "System theme", light: "Light theme", dark: "Dark theme" }[theme.value]}</span></button>
-        <button type="button" onClick={() => setHelp(true)} title="Keys (?)"><Icon name="help" /> <span>Keys</span></button>
-        {hasToken() && <button type="button" onClick={lock}><Icon name="close" /> <span>Log out</span></button>}
+        <button type="button" class="wide-only" onClick={nextTheme} title="Theme (t)"><Icon name="theme" /> <span>{{ system: "System theme", light: "Light theme", dark: "Dark theme" }[theme.value]}</span></button>
+        <button type="button" class="wide-only" onClick={() => setHelp(true)} title="Keys (?)"><Icon name="help" /> <span>Keys</span></button>
+        {hasToken() && <button type="button" class="wide-only" onClick={lock}><Icon name="close" /> <span>Log out</span></button>}
         <Version />
       </nav>
       <div id="content" class="content" tabIndex={-1}>

@@ -77,6 +77,16 @@ impl Connection {
         self.buffer.drain(..len).collect()
     }
 
+    /// Whether the peer has ended the connection, and all that it sent was read.
+    pub fn has_ended(&mut self) -> bool {
+        use std::io::ErrorKind::{TimedOut, WouldBlock};
+        self.buffer.is_empty()
+            && match self.stream.read(&mut [0]) {
+                Ok(len) => len == 0,
+                Err(error) => !matches!(error.kind(), TimedOut | WouldBlock),
+            }
+    }
+
     fn fill(&mut self) -> bool {
         let mut piece = [0; 16 * 1024];
         match self.stream.read(&mut piece) {
@@ -190,6 +200,13 @@ pub fn fetch(address: SocketAddr, path: &str) -> Option<Answer> {
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     connection.send(request.as_bytes());
     connection.answer("GET")
+}
+
+/// The answer to a whole request with a body, as it is.
+pub fn connect_and_send(address: SocketAddr, request: &[u8]) -> Option<Answer> {
+    let mut connection = Connection::open(address);
+    connection.send(request);
+    connection.answer("POST")
 }
 
 /// POST of JSON on a connection of its own, with more header lines.

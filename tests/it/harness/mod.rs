@@ -4,7 +4,7 @@ mod client;
 mod server;
 mod upstream;
 
-pub use client::{Connection, fetch, post};
+pub use client::{Answer, Connection, connect_and_send, fetch, post};
 pub use server::{Calltap, free_port};
 pub use upstream::{Request, Step, Upstream, chat, json_answer, sse_answer};
 

@@ -20,6 +20,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body, unframed.
     pub body: Vec<u8>,
+    /// Lines behind the last chunk.
+    pub trailers: Vec<String>,
 }
 
 impl Request {
@@ -113,6 +115,11 @@ impl Upstream {
         self.requests.lock().unwrap().clone()
     }
 
+    /// The latest request.
+    pub fn last(&self) -> Option<Request> {
+        self.requests.lock().unwrap().last().cloned()
+    }
+
     /// Connections that are open now.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
@@ -193,7 +200,13 @@ fn read_request(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> Op
             request.body.resize(start + size, 0);
             reader.read_exact(&mut request.body[start..]).ok()?;
             if size == 0 {
-                while !read_line(reader)?.is_empty() {}
+                loop {
+                    let line = read_line(reader)?;
+                    if line.is_empty() {
+                        break;
+                    }
+                    request.trailers.push(line);
+                }
                 break;
             }
             read_line(reader)?;

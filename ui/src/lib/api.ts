@@ -84,8 +84,12 @@ export async function post<T>(path: string, body: unknown): Promise<T> {
 
 /** Saves the bytes behind `path` as a file; the token travels in a header, so a plain link would not do. */
 export async function download(path: string, name: string): Promise<void> {
-  const blob = await (await request(path, { accept: "*/*" })).blob();
-  const url = URL.createObjectURL(new Blob([blob], { type: "application/octet-stream" }));
+  save(await (await request(path, { accept: "*/*" })).blob(), name);
+}
+
+/** Saves `content` as a file; the browser never opens it as a page. */
+export function save(content: Blob | string, name: string): void {
+  const url = URL.createObjectURL(new Blob([content], { type: "application/octet-stream" }));
   const anchor = document.createElement("a");
   anchor.href = url;
   anchor.download = name.replace(/[^\w.-]/g, "_");

@@ -3,7 +3,7 @@
 import { batch, signal } from "@preact/signals";
 import { ApiError, get } from "./api.ts";
 import { follow } from "./live.ts";
-import { below } from "./query.ts";
+import { below, changes } from "./query.ts";
 import type { Page, Row } from "./types.ts";
 
 const PAGE = 100;
@@ -11,6 +11,8 @@ const PAGE = 100;
 const ROWS_MAX = 20_000;
 /** Rows that the live feed may add before the oldest loaded ones are let go. */
 const LIVE_MAX = 2_000;
+/** How often a list is asked anew whose calls come and go. */
+const AGAIN_MS = 5_000;
 /** Rows that wait while the list stands still; of more only the number is known. */
 const PENDING_MAX = 1_000;
 
@@ -61,8 +63,13 @@ export class CallList {
     this.stop = null;
     this.controller.abort();
     this.controller = new AbortController();
+    const { signal } = this.controller;
     const page = await this.fetch(this.q);
-    if (!page) return;
+    if (signal.aborted) return;
+    if (!page) {
+      if (changes(this.q) && this.live && this.error.value?.status !== 400) this.listen();
+      return;
+    }
     batch(() => {
       this.known = new Set(page.items.map((row) => row.id));
       this.held = [];
@@ -132,6 +139,11 @@ export class CallList {
 
   private listen(): void {
     this.stop?.();
+    if (changes(this.q)) {
+      const timer = window.setInterval(() => void (document.hidden || this.busy.peek() || this.isStill() || this.start()), AGAIN_MS);
+      this.stop = () => clearInterval(timer);
+      return;
+    }
     this.stop = follow(this.q, () => this.newest, {
       onRows: (rows) => this.take(rows),
       onGap: () => void (this.isStill() ? (this.gap.value = true) : this.start()),

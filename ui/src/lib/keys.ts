@@ -51,6 +51,6 @@ export function useKeys(keys: Keys, isFrame = false): void {
 /** What `?` shows. */
 export const HELP: [string, [string, string][]][] = [
   ["Everywhere", [["/", "search"], ["g c", "calls"], ["g s", "sessions"], ["g p", "prompts"], ["g m", "metrics"], ["g k", "sinks"], ["g ,", "settings"], ["t", "theme"], ["?", "this help"], ["Esc", "close, clear"]]],
-  ["Calls", [["j k ↓ ↑", "move"], ["Enter", "look at it beside the list"], ["o", "open it"], ["f", "facets on or off"], ["l", "live on or off"], ["c", "copy as curl"], ["y", "copy the link"]]],
+  ["Calls", [["j k ↓ ↑", "move"], ["Enter", "look at it beside the list"], ["o", "open it"], ["x", "choose it"], ["f", "facets on or off"], ["l", "live on or off"], ["c", "copy as curl"], ["y", "copy the link"]]],
   ["A call", [["1 … 5", "tabs"], ["[ ]", "previous, next call of the session"], ["c", "copy as curl"], ["y", "copy the link"], ["Esc", "back to the list"]]],
 ];

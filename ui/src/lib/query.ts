@@ -83,15 +83,16 @@ export const FIELDS: [string, string][] = [
   ["cost", "money"], ["latency", "duration"], ["ttft", "duration"], ["tokens", "number"], ["input", "number"], ["output", "number"],
   ["cached", "number"], ["reasoning", "number"], ["finish", "text"], ["error", "text"], ["outcome", "text"], ["endpoint", "text"],
   ["upstream", "text"], ["provider", "text"], ["version", "text"], ["tag", "text"], ["ref", "text"], ["key", "text"], ["client", "text"],
-  ["stream", "flag"], ["retry", "number"], ["usage", "text"], ["cost_status", "text"], ["path", "text"], ["method", "text"], ["id", "text"],
+  ["stream", "flag"], ["retry", "number"], ["delivery", "delivery"], ["usage", "text"], ["cost_status", "text"], ["path", "text"], ["method", "text"], ["id", "text"],
   ["trace", "text"], ["first_byte", "duration"], ["overhead", "duration"], ["seq", "number"], ["since", "time"], ["before", "time"], ["has", "field"],
 ];
 
 /** What a value of each kind looks like, and values that are always the same few. */
-export const EXAMPLES: Record<string, string> = { text: "text, * for any", number: ">1000, 10..20", duration: ">2s, <500ms", money: ">0.05", status: "error, 429, 5xx", flag: "true, false", time: "1h, 2026-11-20", field: "name of a field" };
+export const EXAMPLES: Record<string, string> = { text: "text, * for any", number: ">1000, 10..20", duration: ">2s, <500ms", money: ">0.05", status: "error, 429, 5xx", delivery: "undelivered, dead", flag: "true, false", time: "1h, 2026-11-20", field: "name of a field" };
 export const FIXED: Record<string, string[]> = {
   status: ["error", "ok", "4xx", "5xx", "429"],
   outcome: ["completed", "provider_error", "client_aborted", "upstream_truncated", "upstream_timeout", "connect_failed", "refused", "interrupted"],
+  delivery: ["undelivered", "pending", "waiting", "dead"],
   stream: ["true", "false"],
   since: ["15m", "1h", "24h", "7d", "30d"],
   before: ["1h", "24h", "7d"],
@@ -104,3 +105,6 @@ export const FIXED: Record<string, string[]> = {
   tokens: [">1000", ">10000"],
   finish: ["stop", "length", "tool_calls", "content_filter"],
 };
+
+/** Whether calls come to match `q`, or cease to, after they were stored. */
+export const changes = (q: string): boolean => /(^|[\s(-])delivery:/i.test(q);

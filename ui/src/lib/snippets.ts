@@ -18,7 +18,33 @@ function labels(call: Call): [string, string][] {
     ["x-calltap-prompt", tags.prompt], ["x-calltap-prompt-version", tags.prompt_version], ["x-calltap-session", tags.session],
     ["x-calltap-env", tags.environment], ["x-calltap-customer", tags.customer], ["x-calltap-user", tags.user],
   ];
+  const original = replayOf(call);
+  if (original) pairs.push([REPLAY_HEADER, original]);
   return pairs.filter((pair): pair is [string, string] => typeof pair[1] === "string").map(([name, value]) => [name, encodeURIComponent(value)]);
+}
+
+/** Metadata that says which call a call repeats. */
+export const REPLAY = "replay-of";
+const REPLAY_HEADER = `x-calltap-meta-${REPLAY}`;
+
+/** The id of the call that `call` repeats. */
+export function replayOf(call: Call): string | null {
+  const id = call.tags.metadata && own(call.tags.metadata, REPLAY);
+  return typeof id === "string" && /^[0-9a-f-]{8,36}$/i.test(id) ? id : null;
+}
+
+/** The same call once more, marked as a replay of the first. */
+export const replay = (call: Call): Call => ({ ...call, tags: { ...call.tags, metadata: { ...call.tags.metadata, [REPLAY]: call.id } } });
+
+/** As it crosses the wire; the credential is left to fill in. */
+export function http(call: Call, base: string): string {
+  const body = call.request === null || call.request === undefined ? "" : typeof call.request === "string" ? call.request : JSON.stringify(call.request);
+  const azure = call.path.startsWith("/openai/");
+  const key = `{${variable(call.upstream)}}`;
+  const lines = [`${call.method.replace(/[^A-Z]/g, "")} ${call.path.replace(/[^\x21-\x7e]/g, (c) => encodeURIComponent(c))} HTTP/1.1`, `Host: ${base.replace(/^https?:\/\//, "")}`, azure ? `api-key: ${key}` : `Authorization: Bearer ${key}`];
+  for (const [name, value] of labels(call)) lines.push(`${name}: ${value}`);
+  if (body) lines.push("Content-Type: application/json", `Content-Length: ${new TextEncoder().encode(body).length}`);
+  return `${lines.join("\n")}\n\n${body}`;
 }
 
 export function curl(call: Call, base: string): string {

@@ -15,6 +15,7 @@ import { Tree } from "../parts/tree.tsx";
 import { TurnCard } from "../parts/turn.tsx";
 import { Delivery } from "./delivery.tsx";
 import { copyCall, type Kind } from "./copies.ts";
+import { replayOf } from "../lib/snippets.ts";
 import { Metadata } from "./metadata.tsx";
 import { Raw } from "./raw.tsx";
 import { Timeline } from "./timeline.tsx";
@@ -87,6 +88,7 @@ export function CallScreen({ id, tab }: { id: string; tab: string }) {
 function Summary({ call }: { call: Call }) {
   const { usage, timing, tags, model } = call;
   const served = model.served ?? model.requested;
+  const original = replayOf(call);
   return (
     <section class="summary" aria-label="Summary">
       <div class="line">
@@ -112,6 +114,7 @@ function Summary({ call }: { call: Call }) {
         {tags.session && <a href={`/sessions/${encodeURIComponent(tags.session)}`}><span class="quiet">session</span> <bdi>{line(tags.session_name ?? tags.session, 60)}</bdi></a>}
         {(["customer", "user", "environment"] as const).map((name) => tags[name] ? <a key={name} href={link("/", { q: `${name === "environment" ? "env" : name}:${quote(tags[name] ?? "")}` })}><span class="quiet">{name}</span> <bdi>{line(tags[name], 60)}</bdi></a> : null)}
         {call.client.sdk || call.client.user_agent ? <span><span class="quiet">client</span> <bdi>{line(call.client.sdk ?? call.client.user_agent, 60)}</bdi></span> : null}
+        {original && <a href={`/calls/${original}`}><span class="quiet">replay of</span> <span class="mono">{original.slice(0, 13)}</span></a>}
         {call.upstream && <span><span class="quiet">upstream</span> <bdi>{line(call.upstream, 40)}</bdi></span>}
       </div>
       {call.error && (
@@ -136,7 +139,7 @@ function CopyAs({ call }: { call: Call }) {
         void copyCall(call, kind);
       }}>
         <option value="" disabled>Copy as…</option>
-        <option value="curl">curl</option><option value="Python">Python</option><option value="TypeScript">TypeScript</option><option value="JSON">record as JSON</option><option value="link">link</option>
+        <option value="curl">curl</option><option value="replay">curl, as a replay</option><option value="Python">Python</option><option value="TypeScript">TypeScript</option><option value="HTTP">HTTP request</option><option value="JSON">record as JSON</option><option value="link">link</option>
       </select>
     </label>
   );

@@ -16,6 +16,13 @@ export const TONES: Record<string, [string, string]> = {
   running: ["✓", "good"], disabled: ["–", "quiet"], removed: ["–", "quiet"], waiting: ["↻", "warn"],
 };
 
+/** What the states of a call say that have nothing else to tell. */
+const MEANING: Record<string, string> = {
+  delivered: "The sink took it.",
+  pending: "The sink has not come to this call yet. Calls are delivered in order; the page of the sink says what holds it up.",
+  skipped: "Not meant for this sink: its filter, its sample, its start or the call itself left it out.",
+};
+
 export function State({ state }: { state: string }) {
   const [glyph, tone] = own(TONES, state) ?? ["?", "warn"];
   return <span class={`status ${tone}`}><span class="glyph" aria-hidden="true">{glyph}</span>{line(state.replaceAll("_", " "), 30)}</span>;
@@ -43,6 +50,7 @@ export function Delivery({ call }: { call: Call }) {
       {data.items.map((item) => (
         <section key={item.sink} class="card">
           <header><h2><a href={`/sinks/${encodeURIComponent(item.sink)}`}>{line(item.sink, 60)}</a></h2><State state={item.state} /><span class="grow" />{item.state === "dead" && <button type="button" disabled={busy} onClick={() => void redrive(item.sink)}>Deliver again</button>}</header>
+          {own(MEANING, item.state) && <p class="quiet">{own(MEANING, item.state)}</p>}
           <Facts items={[["Attempts", item.attempts ?? null], ["Answer", item.status ?? null], ["At", item.at ? stamp(item.at) : null], ["Next try", item.next_try_at ? stamp(item.next_try_at) : null], ["Error", item.error ? <bdi>{line(item.error, 600)}</bdi> : null]]} />
           {item.payload !== null && item.payload !== undefined && <details><summary>Payload as sent</summary><Tree value={item.payload} open={2} /></details>}
         </section>

@@ -73,7 +73,7 @@ export function NoHits({ q, apply }: { q: string; apply: (q: string) => void }) 
   return (
     <div class="teach">
       <h2>No call matches</h2>
-      {guilty.length > 0 ? (
+      {q === "delivery:undelivered" ? <p>Every call has reached every sink, or no sink is configured.</p> : guilty.length > 0 ? (
         <><p>Without one of these there would be some:</p>
           <ul class="arrived">{guilty.map((term) => <li key={term.text}><button type="button" onClick={() => apply(term.rest)}>Drop <code><bdi>{term.text}</bdi></code></button></li>)}</ul></>
       ) : <p>New calls that match appear here by themselves.</p>}

@@ -82,7 +82,7 @@ export function Board({ data, by, q }: { data: Answer; by: string; q: string }) 
     });
     return {
       cost: top.map((one) => ({ label: name(one), values: one.cost.map(Number) })),
-      calls: [{ label: "calls", values: all((one, at) => (one.calls[at] ?? 0) - (one.errors[at] ?? 0)), color: "--c1" }, { label: "errors", values: all((one, at) => one.errors[at] ?? 0), color: "--c4" }],
+      calls: [{ label: "without error", values: all((one, at) => (one.calls[at] ?? 0) - (one.errors[at] ?? 0)), color: "--c1" }, { label: "with an error", values: all((one, at) => one.errors[at] ?? 0), color: "--c4" }],
       tokens: [{ label: "input", values: all((one, at) => (one.input[at] ?? 0) - (one.cached[at] ?? 0)), color: "--c1" }, { label: "cached", values: all((one, at) => one.cached[at] ?? 0), color: "--c6" }, { label: "output", values: all((one, at) => one.output[at] ?? 0), color: "--c3" }],
       errors: top.map((one) => ({ label: name(one), values: one.errors })),
       latency: bands((one) => [one.latency_p50_ms, one.latency_p95_ms]),

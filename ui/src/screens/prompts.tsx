@@ -20,17 +20,17 @@ export function Prompts() {
       {busy && !items.length && <Skeleton lines={8} />}
       {items.length > 0 && (
         <div class="wide panel" tabIndex={0} role="region" aria-label="Prompts">
-          <table class="numbers">
-            <thead><tr><th scope="col">Prompt</th><th scope="col">Versions</th><th scope="col" class="start">Trend</th><th scope="col">Calls</th><th scope="col">Errors</th><th scope="col">p50</th><th scope="col">p95</th><th scope="col">TTFT p95</th><th scope="col">Cost</th><th scope="col">a call</th><th scope="col">Tokens a call</th><th scope="col">Last call</th></tr></thead>
+          <table class="numbers stack">
+            <thead><tr><th scope="col">Prompt</th><th scope="col">Versions</th><th scope="col" class="start">Trend</th><th scope="col">Calls</th><th scope="col">Errors</th><th scope="col">p50</th><th scope="col">p95</th><th scope="col">TTFT p95</th><th scope="col">Cost</th><th scope="col">Cost a call</th><th scope="col">Tokens a call</th><th scope="col">Last call</th></tr></thead>
             <tbody>
               {items.map(({ prompt, versions, last_at, totals, spark }) => (
                 <tr key={prompt}>
                   <th scope="row"><a href={`/prompts/${encodeURIComponent(prompt)}`}><bdi>{line(prompt, 80)}</bdi></a></th>
-                  <td>{count(versions)}</td><td><Spark values={spark} label={`Calls of ${line(prompt, 60)} over time`} /></td><td>{count(totals.calls)}</td>
-                  <td class={totals.errors ? "bad" : "quiet"}>{totals.errors ? percent(totals.errors, totals.calls) : "0"}</td>
-                  <td>{ms(totals.latency_p50_ms)}</td><td>{ms(totals.latency_p95_ms)}</td><td>{ms(totals.ttft_p95_ms)}</td>
-                  <td title={`$${totals.cost}`}>{dollars(totals.cost)}</td><td class="quiet">{totals.calls ? dollars(Number(totals.cost) / totals.calls) : "–"}</td>
-                  <td class="quiet">{totals.calls ? short((totals.input_tokens + totals.output_tokens) / totals.calls) : "–"}</td><td title={stamp(last_at)}>{ago(last_at)}</td>
+                  <td data-name="versions">{count(versions)}</td><td><Spark values={spark} label={`Calls of ${line(prompt, 60)} over time`} /></td><td data-name="calls">{count(totals.calls)}</td>
+                  <td data-name="errors" class={totals.errors ? "bad" : "quiet"}>{totals.errors ? percent(totals.errors, totals.calls) : "0"}</td>
+                  <td data-name="p50">{ms(totals.latency_p50_ms)}</td><td data-name="p95">{ms(totals.latency_p95_ms)}</td><td data-name="TTFT p95">{ms(totals.ttft_p95_ms)}</td>
+                  <td data-name="cost" title={`$${totals.cost}`}>{dollars(totals.cost)}</td><td data-name="a call" class="quiet">{totals.calls ? dollars(Number(totals.cost) / totals.calls) : "–"}</td>
+                  <td data-name="tokens a call" class="quiet">{totals.calls ? short((totals.input_tokens + totals.output_tokens) / totals.calls) : "–"}</td><td data-name="last call" title={stamp(last_at)}>{ago(last_at)}</td>
                 </tr>
               ))}
             </tbody>

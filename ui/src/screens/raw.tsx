@@ -38,7 +38,7 @@ function HeaderTable({ title, headers }: { title: string; headers: Headers | und
   if (!headers?.length) return <p class="quiet">{title}: none kept.</p>;
   return (
     <details class="headers" open={headers.length <= 8}>
-      <summary>{title} <span class="quiet">{count(headers.length)} kept; only names on the allow-list are</span></summary>
+      <summary>{title} <span class="quiet">{count(headers.length)}, those that are safe to keep</span></summary>
       <dl class="mono">{headers.map(([name, value], at) => <div key={at}><dt><bdi>{line(name, 80)}</bdi></dt><dd><bdi>{line(value, 2048)}</bdi></dd></div>)}</dl>
     </details>
   );

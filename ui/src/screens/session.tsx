@@ -2,15 +2,19 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { get } from "../lib/api.ts";
+import { pathOf } from "../lib/branches.ts";
 import { conversation, messageTurn, isObject } from "../lib/conversation.ts";
-import { ago, clock, count, dollars, line, ms, plural, short, stamp } from "../lib/format.ts";
+import { ago, count, dollars, line, ms, plural, short, stamp, when } from "../lib/format.ts";
+import { lazy } from "../lib/lazy.tsx";
 import { useLoad } from "../lib/load.ts";
 import { usePages } from "../lib/pages.ts";
 import { quote } from "../lib/query.ts";
-import { link } from "../lib/router.ts";
+import { link, place } from "../lib/router.ts";
 import type { Json, Session, Turn } from "../lib/types.ts";
-import { Skeleton, Spark, Status, Trouble } from "../parts/bits.tsx";
+import { Skeleton, Spark, Status, Tabs, Trouble } from "../parts/bits.tsx";
 import { TurnCard } from "../parts/turn.tsx";
+
+const Branches = lazy(() => import("./branches.tsx").then((module) => module.Branches));
 
 export function SessionScreen({ session }: { session: string }) {
   const path = `/api/v1/sessions/${encodeURIComponent(session)}`;
@@ -21,6 +25,9 @@ export function SessionScreen({ session }: { session: string }) {
   // A result names only the id of its call, which was an earlier answer.
   const names = new Map(items.flatMap((item) => toolNames(item.answer)));
   const calls = link("/", { q: `session:${quote(session)}` });
+  const isTree = place.value.query.get("view") === "tree";
+  const here = `/sessions/${encodeURIComponent(session)}`;
+  const part = done ? "" : `: the first ${count(items.length)}`;
   const start = data ? Date.parse(data.first_at) : 0;
   return (
     <main class="page session">
@@ -39,10 +46,12 @@ export function SessionScreen({ session }: { session: string }) {
       )}
       {items.length > 1 && data && (
         <section aria-label="Course" class="course">
-          <figure><figcaption class="quiet">Calls over time</figcaption><Gantt turns={items} /></figure>
-          <figure><figcaption class="quiet">Size of the context, call by call</figcaption><Spark values={items.map((item) => item.call.usage.input ?? 0)} label="Input tokens of each call" /></figure>
+          <figure><figcaption class="quiet">Calls over time{part}</figcaption><Gantt turns={items} /></figure>
+          <figure><figcaption class="quiet">Size of the context, call by call{part}</figcaption><Spark values={items.map((item) => item.call.usage.input ?? 0)} label="Input tokens of each call" /></figure>
         </section>
       )}
+      {(isTree || items.some(({ call }) => pathOf(call).length)) && <div class="tab-row"><Tabs label="Ways to see the session" current={isTree ? "tree" : "thread"} tabs={[{ id: "thread", name: "Conversation", href: here }, { id: "tree", name: "Tree", href: `${here}?view=tree` }]} /></div>}
+      {isTree ? <Branches session={session} /> : <>
       {items.length > 0 && <div class="options"><span class="quiet">Each call shows only what was not there before.</span><span class="grow" /><label><input type="checkbox" checked={markdown} onChange={() => setMarkdown(!markdown)} /> Markdown</label></div>}
       {failed && data && <Trouble error={failed} what="the turns of a session yet" />}
       <ol class="thread">
@@ -50,6 +59,7 @@ export function SessionScreen({ session }: { session: string }) {
       </ol>
       {busy && <Skeleton lines={4} />}
       {items.length > 0 && !done && !busy && <p><button type="button" onClick={more}>Show more calls</button></p>}
+      </>}
     </main>
   );
 }
@@ -67,12 +77,12 @@ function Call({ item: { call, messages, answer, resent, truncated }, markdown, n
   return (
     <li>
       <header>
-        <a href={`/calls/${call.id}`}><Status outcome={call.outcome} status={call.status} /> <time title={stamp(call.started_at)}>{clock(call.started_at)}</time></a>
+        <a href={`/calls/${call.id}`}><Status outcome={call.outcome} status={call.status} /> <time title={stamp(call.started_at)}>{when(call.started_at)}</time></a>
         <b><bdi>{line(call.model.served ?? call.model.requested ?? call.endpoint, 60)}</bdi></b>
         {call.tags.session_path && <span class="quiet mono"><bdi>{line(call.tags.session_path, 60)}</bdi></span>}
         {call.tags.prompt && <span class="quiet"><bdi>{line(call.tags.prompt, 40)}</bdi></span>}
         <span class="grow" />
-        <span class="quiet">{count(call.usage.input)}→{count(call.usage.output)} · {dollars(call.cost.total)} · {ms(call.timing.latency_ms)}</span>
+        <span class="quiet">{[call.usage.input == null && call.usage.output == null ? "" : `${count(call.usage.input)}→${count(call.usage.output)}`, call.cost.total == null ? "" : dollars(call.cost.total), ms(call.timing.latency_ms)].filter(Boolean).join(" · ")}</span>
       </header>
       {resent > 0 && <p class="quiet resent">{plural(resent, "earlier message")} sent again</p>}
       {messages.map((message, at) => <TurnCard key={at} turn={messageTurn(message)} markdown={markdown} results={names} />)}

@@ -23,18 +23,18 @@ export function Sessions() {
       {busy && !items.length && <Skeleton lines={10} />}
       {items.length > 0 && (
         <div class="wide panel" tabIndex={0} role="region" aria-label="Sessions">
-          <table class="numbers">
+          <table class="numbers stack">
             <thead><tr><th scope="col">Session</th><th scope="col" class="start">Begins with</th><th scope="col">Last call</th><th scope="col">Calls</th><th scope="col">Errors</th><th scope="col">Tokens</th><th scope="col">Cost</th><th scope="col">Lasted</th><th scope="col">Model time</th><th scope="col" class="start">Customer</th></tr></thead>
             <tbody>
               {items.map((item) => (
                 <tr key={item.session}>
                   <th scope="row"><a href={`/sessions/${encodeURIComponent(item.session)}`} title={line(item.session, 200)}><bdi>{line(item.name ?? item.session, 48)}</bdi></a></th>
                   <td class="text excerpt-cell"><bdi>{line(item.preview, 90)}</bdi> <span class="quiet"><bdi>{line(item.models.join(", "), 60)}</bdi></span></td>
-                  <td title={stamp(item.last_at)}>{ago(item.last_at)}</td><td>{count(item.calls)}</td>
-                  <td class={item.errors ? "bad" : "quiet"}>{count(item.errors)}</td>
-                  <td>{short(item.input_tokens)}<span class="quiet">→</span>{short(item.output_tokens)}</td><td>{dollars(item.cost)}</td>
-                  <td class="quiet">{ms(Date.parse(item.last_at) - Date.parse(item.first_at))}</td><td>{ms(item.model_ms)}</td>
-                  <td class="text"><bdi>{line(item.customer ?? item.user, 40) || "–"}</bdi></td>
+                  <td title={stamp(item.last_at)}>{ago(item.last_at)}</td><td data-name="calls">{count(item.calls)}</td>
+                  <td data-name="errors" class={item.errors ? "bad" : "quiet"}>{count(item.errors)}</td>
+                  <td data-name="tokens">{short(item.input_tokens)}<span class="quiet">→</span>{short(item.output_tokens)}</td><td data-name="cost">{dollars(item.cost)}</td>
+                  <td data-name="lasted" class="quiet">{ms(Date.parse(item.last_at) - Date.parse(item.first_at))}</td><td data-name="model time">{ms(item.model_ms)}</td>
+                  <td data-name="customer" class="text"><bdi>{line(item.customer ?? item.user, 40) || "–"}</bdi></td>
                 </tr>
               ))}
             </tbody>

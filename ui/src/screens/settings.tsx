@@ -1,7 +1,7 @@
 /** What is in force and where it comes from; prices; the store; this browser. */
 
 import { useEffect } from "preact/hooks";
-import { get } from "../lib/api.ts";
+import { get, hasToken, lock } from "../lib/api.ts";
 import { ago, bytes, count, line, stamp } from "../lib/format.ts";
 import { useLoad } from "../lib/load.ts";
 import { shortcuts, theme, views, type Theme } from "../lib/prefs.ts";
@@ -34,10 +34,10 @@ function Configuration() {
     <section><h2>Configuration</h2>
       {error && !data ? <><Trouble error={error} what="the configuration here yet" again={again} />{error.status === 404 && <p class="quiet"><code>calltap config show</code> prints it.</p>}</> : !data ? <Skeleton lines={8} /> : (
         <>
-          <p class="quiet">{data.file ? <>From <span class="mono"><bdi>{line(data.file, 200)}</bdi></span>. Change it there; SIGHUP reads it again.</> : "Values that are no default say where they come from; `calltap config init` writes a file with every key."}{data.started_at ? ` Running since ${stamp(data.started_at).slice(0, 19)}.` : ""}</p>
-          {data.upstreams && data.upstreams.length > 0 && <details><summary>Upstreams <span class="count">{count(data.upstreams.length)}</span></summary><div class="wide" tabIndex={0} role="region" aria-label="Upstreams"><table><tbody>{data.upstreams.map((one) => <tr key={one.name}><th scope="row" class="mono"><bdi>{line(one.name, 60)}</bdi></th><td class="mono wrap"><bdi>{line(one.base_url, 200)}</bdi></td><td>{one.default ? "default" : ""}</td><td class="quiet">{one.builtin ? "built in" : "configured"}</td></tr>)}</tbody></table></div></details>}
+          <p class="quiet">{data.file ? <>From <span class="mono"><bdi>{line(data.file, 200)}</bdi></span>. Change it there; SIGHUP reads it again.</> : <>Values that are no default say where they come from; <code>calltap config init</code> writes a file with every key.</>}{data.started_at ? ` Running since ${stamp(data.started_at).slice(0, 19)}.` : ""}</p>
+          {data.upstreams && data.upstreams.length > 0 && <details><summary>Upstreams <span class="count">{count(data.upstreams.length)}</span></summary><div class="wide" tabIndex={0} role="region" aria-label="Upstreams"><table class="stack"><tbody>{data.upstreams.map((one) => <tr key={one.name}><th scope="row" class="mono"><bdi>{line(one.name, 60)}</bdi></th><td class="mono wrap"><bdi>{line(one.base_url, 200)}</bdi></td><td>{one.default ? "default" : ""}</td><td class="quiet">{one.builtin ? "built in" : "configured"}</td></tr>)}</tbody></table></div></details>}
           <div class="wide panel" tabIndex={0} role="region" aria-label="Values in force">
-            <table>
+            <table class="stack">
               <thead><tr><th scope="col">Key</th><th scope="col">Value</th><th scope="col">From</th></tr></thead>
               {[...sections].map(([name, values]) => (
                 <tbody key={name}>{values.map((value) => <tr key={value.key}><th scope="row" class="mono"><bdi>{line(value.key, 120)}</bdi></th><td class="mono wrap"><bdi>{line(value.value, 400)}</bdi></td><td class={value.origin === "default" ? "quiet" : ""}><bdi>{line(value.origin, 120)}</bdi>{value.restart ? <span class="quiet"> · read at start</span> : null}</td></tr>)}</tbody>
@@ -99,6 +99,7 @@ function Browser() {
       </p>
       <p><label><input type="checkbox" checked={shortcuts.value} onChange={() => (shortcuts.value = !shortcuts.value)} /> Single keys are shortcuts</label></p>
       {views.value.length > 0 && <ul class="saved-views">{views.value.map((view) => <li key={view.name}><a href={link("/", { q: view.q })}>{line(view.name, 40)}</a> <code><bdi>{line(view.q, 120)}</bdi></code> <button type="button" class="link" onClick={() => (views.value = views.value.filter((other) => other !== view))}>Forget</button></li>)}</ul>}
+      {hasToken() && <p><button type="button" onClick={lock}>Log out</button></p>}
       <p class="quiet">Views, columns and theme are kept in this browser only.</p>
     </section>
   );

@@ -71,10 +71,10 @@ export function SinkScreen({ name }: { name: string }) {
             </div>
             {dead.error && !dead.items.length ? <Trouble error={dead.error} what="the list of records that were given up" /> : !dead.items.length ? <p class="quiet">{dead.busy ? "Looking…" : "No record was given up."}</p> : (
               <div class="wide panel" tabIndex={0} role="region" aria-label="Records that were given up">
-                <table>
+                <table class="stack">
                   <thead><tr><th scope="col"><input type="checkbox" aria-label="All that are shown" checked={chosen.size === dead.items.length} onChange={() => choose(chosen.size === dead.items.length ? new Set() : new Set(dead.items.map((item) => item.id)))} /></th><th scope="col">Call</th><th scope="col">Given up</th><th scope="col">Attempts</th><th scope="col">Why</th></tr></thead>
                   <tbody>{dead.items.map((item) => (
-                    <tr key={item.id}><td><input type="checkbox" aria-label={`Choose ${item.id}`} checked={chosen.has(item.id)} onChange={() => toggle(item.id)} /></td><td><a class="mono" href={`/calls/${encodeURIComponent(item.id)}/delivery`}>{item.id.slice(0, 13)}</a></td><td>{stamp(item.at)}</td><td>{count(item.attempts)}</td><td class="wrap"><bdi>{line(item.reason, 500)}</bdi></td></tr>
+                    <tr key={item.id}><td><input type="checkbox" aria-label={`Choose ${item.id}`} checked={chosen.has(item.id)} onChange={() => toggle(item.id)} /></td><td><a class="mono" href={`/calls/${encodeURIComponent(item.id)}/delivery`}>{item.id.slice(0, 13)}</a></td><td>{stamp(item.at)}</td><td data-name="attempts">{count(item.attempts)}</td><td class="wrap full"><bdi>{line(item.reason, 500)}</bdi></td></tr>
                   ))}</tbody>
                 </table>
               </div>

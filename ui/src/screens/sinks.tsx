@@ -42,7 +42,7 @@ export function SinkFacts({ sink }: { sink: Sink }) {
   return (
     <>
       <Facts items={[
-        ["Behind", sink.queue ? `${plural(sink.queue, "call")}${sink.oldest_age_s != null ? `, the oldest waits since ${age(sink.oldest_age_s)}` : ""}` : "nothing waits"],
+        ["Behind", sink.queue ? <><a href="/?q=delivery:pending">{plural(sink.queue, "call")}</a>{sink.oldest_age_s != null ? `, the oldest has waited for ${age(sink.oldest_age_s)}` : ""}</> : "nothing waits"],
         ["Delivered", count(sink.delivered)],
         ["Trying alone", sink.waiting ? plural(sink.waiting, "record") : null],
         ["Given up", sink.dead ? <a class="bad" href={`/sinks/${encodeURIComponent(sink.name)}`}>{plural(sink.dead, "record")}</a> : "none"],

@@ -6,6 +6,7 @@ import { bytes, count, ms } from "../lib/format.ts";
 import { useLoad } from "../lib/load.ts";
 import type { Call, Raw } from "../lib/types.ts";
 import { Facts, Skeleton, Trouble } from "../parts/bits.tsx";
+import { Attempts } from "./attempts.tsx";
 
 /** A pause inside the answer that is worth a mark. */
 const STALL_MS = 1000;
@@ -25,6 +26,7 @@ export function Timeline({ call }: { call: Call }) {
   }
   return (
     <div class="timeline">
+      <Attempts call={call} />
       <section aria-label="Phases">
         <h2>Phases</h2>
         <ol class="phases">

@@ -4,19 +4,19 @@ import { useState } from "preact/hooks";
 import type { ApiError } from "../lib/api.ts";
 import { line } from "../lib/format.ts";
 import { feed, running } from "../lib/live.ts";
-import { facetsOpen, views } from "../lib/prefs.ts";
-import { set as setTerm, valueOf } from "../lib/query.ts";
+import { views } from "../lib/prefs.ts";
+import { changes, set as setTerm, valueOf } from "../lib/query.ts";
 import { go, link, withQuery } from "../lib/router.ts";
 import { Icon } from "../parts/icons.tsx";
 import { Search } from "./search.tsx";
 
-const BUILT_IN: [string, string][] = [["All", ""], ["Errors", "status:error"], ["Slow", "latency:>10s"], ["Expensive", "cost:>0.05"], ["Truncated", "finish:length"], ["No price", "cost_status:unpriced"]];
+const BUILT_IN: [string, string][] = [["All", ""], ["Errors", "status:error"], ["Slow", "latency:>10s"], ["Expensive", "cost:>0.05"], ["Truncated", "finish:length"], ["No price", "cost_status:unpriced"], ["Undelivered", "delivery:undelivered"]];
 const TIMES: [string, string][] = [["", "any time"], ["15m", "15 minutes"], ["1h", "1 hour"], ["24h", "24 hours"], ["7d", "7 days"], ["30d", "30 days"]];
 export const GROUPS = ["model", "prompt", "customer", "session", "user", "environment", "key", "upstream", "endpoint", "outcome", "error", "day"];
 
-interface Properties { q: string; by: string | null; error: ApiError | null; live: boolean; setLive: (live: boolean) => void; apply: (q: string) => void; choose: () => void }
+interface Properties { q: string; by: string | null; error: ApiError | null; live: boolean; setLive: (live: boolean) => void; facets: boolean; setFacets: (open: boolean) => void; apply: (q: string) => void; choose: () => void }
 
-export function Toolbar({ q, by, error, live, setLive, apply, choose }: Properties) {
+export function Toolbar({ q, by, error, live, setLive, facets, setFacets, apply, choose }: Properties) {
   const since = valueOf(q, "since") ?? "";
   const times = TIMES.some(([value]) => value === since) ? TIMES : [...TIMES, [since, since] as [string, string]];
   return (
@@ -35,10 +35,10 @@ export function Toolbar({ q, by, error, live, setLive, apply, choose }: Properti
             {GROUPS.map((name) => <option key={name} value={name}>by {name}</option>)}
           </select>
         </label>
-        <button type="button" class="icon-only wide-only" aria-pressed={facetsOpen.value} title="Facets (f)" aria-label="Facets" onClick={() => (facetsOpen.value = !facetsOpen.value)}><Icon name="filter" /></button>
+        <button type="button" class="icon-only" aria-pressed={facets} title="Facets (f)" aria-label="Facets" onClick={() => setFacets(!facets)}><Icon name="filter" /></button>
         <button type="button" class="icon-only wide-only" title="Columns" aria-label="Columns" onClick={choose}><Icon name="columns" /></button>
-        <button type="button" class={`live ${live ? feed.value : "paused"}`} aria-pressed={live} title="Live (l)" onClick={() => setLive(!live)}>
-          <i aria-hidden="true" />{live ? (feed.value === "live" ? "Live" : "Connecting") : "Paused"}{live && running.value.count > 0 ? <span class="count">{running.value.count} running</span> : null}
+        <button type="button" class={`live ${live ? (changes(q) ? "live" : feed.value) : "paused"}`} aria-pressed={live} title="Live (l)" onClick={() => setLive(!live)}>
+          <i aria-hidden="true" />{live ? (feed.value === "live" ? "Live" : error ? "Not live" : changes(q) ? "Every 5 s" : "Connecting") : "Paused"}{live && running.value.count > 0 ? <span class="count">{running.value.count} running</span> : null}
         </button>
       </div>
     </div>

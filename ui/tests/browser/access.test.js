@@ -28,7 +28,7 @@ after(async () => {
   provider?.close();
 });
 
-const screens = () => ["/", `/?peek=${ids.results}`, "/?by=model", "/?q=model:nothing-like-it", ...["", "/timeline", "/raw", "/metadata", "/delivery"].map((tab) => `/calls/${ids.results}${tab}`), `/calls/${ids.limited}`, "/sessions", "/sessions/ticket-1000", "/prompts", "/prompts/support-reply", "/stats", "/sinks", "/sinks/athina", "/settings", "/no-such-screen"];
+const screens = () => ["/", `/?peek=${ids.results}`, "/?by=model", "/?q=model:nothing-like-it", "/?q=delivery:undelivered", ...["", "/timeline", "/raw", "/metadata", "/delivery"].map((tab) => `/calls/${ids.results}${tab}`), `/calls/${ids.limited}`, `/calls/${ids.limited}/timeline`, "/sessions", "/sessions/ticket-1000", "/sessions/run-0?view=tree", "/prompts", "/prompts/support-reply", "/stats", "/sinks", "/sinks/athina", "/settings", "/no-such-screen"];
 
 async function visit(page, path) {
   await page.evaluate((to) => {
@@ -39,9 +39,9 @@ async function visit(page, path) {
   await page.waitForTimeout(200);
 }
 
-for (const colorScheme of ["light", "dark"]) {
-  test(`no screen keeps anyone out (${colorScheme})`, async () => {
-    const { page, seen, context } = await watchedPage(browser, { colorScheme, reducedMotion: "reduce" });
+for (const [colorScheme, width] of [["light", 1440], ["dark", 1440], ["light", 390], ["dark", 390]]) {
+  test(`no screen keeps anyone out (${colorScheme}, ${width} wide)`, async () => {
+    const { page, seen, context } = await watchedPage(browser, { colorScheme, reducedMotion: "reduce", viewport: { width, height: 900 } });
     const rows = (await (await fetch(`${tap.base}/api/v1/calls?limit=4`)).json()).items;
     await answerWith(page, { rows, ids: Object.values(ids) });
     await page.goto(tap.pages);
@@ -76,6 +76,26 @@ test("a phone, and twice the size of text, need no scrolling sideways", async ()
   }
 });
 
+test("on a phone a call and the facets lie over the list, and go again", async () => {
+  const { page, seen, context } = await watchedPage(browser, { viewport: { width: 390, height: 800 }, hasTouch: true, isMobile: true });
+  await page.goto(tap.pages);
+  await page.locator(".row:not(.head)").nth(2).tap();
+  const peek = page.locator("aside.peek");
+  await peek.locator(".summary").waitFor();
+  const box = await peek.boundingBox();
+  assert.ok(box.x === 0 && box.y === 0 && box.width === 390 && box.height > 700, JSON.stringify(box));
+  await page.getByRole("button", { name: "Close" }).tap();
+  await peek.waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "Facets" }).tap();
+  await page.locator("aside.facets").getByRole("button", { name: /text-embedding-3-small/ }).tap();
+  await page.waitForURL(/q=model:text-embedding-3-small/);
+  await page.locator("aside.facets").waitFor({ state: "detached" });
+  await page.getByRole("link", { name: "Sessions", exact: true }).tap();
+  await page.getByRole("heading", { level: 1, name: "Sessions" }).waitFor();
+  assert.deepEqual([seen.foreign, seen.errors, seen.violations], [[], [], []]);
+  await context.close();
+});
+
 test("with an admin token the page asks for it, and nothing is shown before", async () => {
   const guarded = await startCalltap({ upstream: provider.url, config: '[auth]\nadmin_token = "correct horse battery staple"\n' });
   try {
@@ -96,7 +116,8 @@ test("with an admin token the page asks for it, and nothing is shown before", as
     await page.getByText("for eyes that may").waitFor();
     await call(guarded.base, { model: "gpt-4o-mini", messages: [{ role: "user", content: "and one more, live" }] });
     await page.getByText("and one more, live").waitFor();
-    await page.getByRole("button", { name: "Log out" }).click();
+    await page.goto(`${guarded.pages}/settings`);
+    await page.getByRole("main").getByRole("button", { name: "Log out" }).click();
     await page.getByLabel("Admin token").waitFor();
     assert.deepEqual([seen.foreign, seen.errors], [[], []]);
     await context.close();

@@ -1,6 +1,7 @@
 /** The dashboard in a browser, over a real calltap. */
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { answerWith } from "./fixtures.js";
@@ -35,6 +36,10 @@ async function open(path, options = {}) {
 /** Nothing was asked elsewhere, nothing threw, nothing had to be blocked. */
 function assertClean(seen) {
   assert.deepEqual({ foreign: seen.foreign, errors: seen.errors, violations: seen.violations }, { foreign: [], errors: [], violations: [] });
+}
+
+async function waitFor(what) {
+  for (let attempt = 0; attempt < 200 && !(await what()); attempt++) await new Promise((resolve) => setTimeout(resolve, 50));
 }
 
 const ask = (text, more = {}) => ({ model: "gpt-4o-mini", messages: [{ role: "user", content: text }], ...more });
@@ -190,6 +195,73 @@ test("a stored call leaves as code, without a key", async () => {
   assert.match(await copied("Python"), /client\.chat\.completions\.create\(/);
   assert.match(await copied("TypeScript"), /new OpenAI\(/);
   assert.equal(JSON.parse(await copied("JSON")).id, ids.structured);
+  assert.match(await copied("HTTP request"), /^POST \/v1\/chat\/completions HTTP\/1\.1\nHost: [\s\S]*Bearer \{OPENAI_API_KEY\}/);
+  const replay = await copied("curl, as a replay");
+  assert.ok(replay.includes(`x-calltap-meta-replay-of: ${ids.structured}`), replay);
+  const again = await call(tap.base, ask("once more"), { "x-calltap-meta-replay-of": ids.structured });
+  await waitFor(() => fetch(`${tap.base}/api/v1/calls/${again.id}`).then((answer) => answer.ok));
+  await page.goto(`${tap.pages}/calls/${again.id}`);
+  await page.getByRole("link", { name: `replay of ${ids.structured.slice(0, 13)}` }).click();
+  await page.waitForURL(new RegExp(ids.structured));
+  await context.close();
+});
+
+test("calls that are chosen leave together", async () => {
+  const { page, seen, context } = await watchedPage(browser, { permissions: ["clipboard-read", "clipboard-write"] });
+  await page.goto(tap.pages);
+  await page.locator(".row:not(.head)").nth(5).waitFor();
+  await page.keyboard.press("j");
+  await page.keyboard.press("x");
+  await page.getByText("1 call chosen").waitFor();
+  await page.locator(".row:not(.head) input").nth(3).click({ modifiers: ["Shift"] });
+  await page.getByText("4 calls chosen").waitFor();
+  assert.equal(await page.locator("aside.peek").count(), 0, "a chosen call is not opened");
+  const rows = (await (await fetch(`${tap.base}/api/v1/calls?limit=4`)).json()).items.map((row) => row.id);
+  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Save as JSON Lines" }).click()]);
+  const saved = readFileSync(await download.path(), "utf8").trimEnd().split("\n").map((text) => JSON.parse(text));
+  assert.deepEqual([download.suggestedFilename(), saved.map((call) => call.id)], ["calls.jsonl", rows]);
+  assert.ok(saved.every((call) => call.request !== undefined));
+  await page.getByRole("button", { name: "Copy as curl" }).click();
+  await page.getByRole("status").filter({ hasText: "copied" }).first().waitFor();
+  const script = await page.evaluate(() => navigator.clipboard.readText());
+  assert.equal(script.match(/^curl /gm).length, 4);
+  await page.getByRole("button", { name: "Deliver again" }).click();
+  await page.getByRole("status").filter({ hasText: "No sink has given up any of these calls" }).waitFor();
+  await call(tap.base, ask("while some are chosen"));
+  await page.getByRole("button", { name: /new call/ }).waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByText("calls chosen").waitFor({ state: "detached" });
+  assertClean(seen);
+  await context.close();
+});
+
+test("a session with paths is a tree too", async () => {
+  const { page, seen, context } = await open("/sessions/run-0");
+  await page.getByRole("link", { name: "Tree" }).click();
+  await page.waitForURL(/view=tree/);
+  const tree = page.getByRole("region", { name: "Calls as a tree" });
+  await tree.getByText("3 calls").waitFor();
+  assert.deepEqual((await tree.locator("summary b").allInnerTexts()), ["plan", "search"]);
+  assert.equal(await tree.locator("a").count(), 3);
+  await tree.getByText("retry 1").waitFor();
+  await tree.getByText("Plan the day").click();
+  await page.waitForURL(new RegExp(`/calls/`));
+  assertClean(seen);
+  await context.close();
+});
+
+test("a call that was tried again stands beside its other attempts", async () => {
+  const { page, seen, context } = await open(`/calls/${ids.limited}/timeline`);
+  const section = page.getByRole("region", { name: "Attempts" });
+  await section.waitFor();
+  assert.equal(await section.locator("li").count(), 2);
+  await section.getByRole("link", { name: "first" }).click();
+  await page.waitForURL(new RegExp(ids.first));
+  await section.getByRole("link", { name: "retry 1" }).waitFor();
+  await page.goto(`${tap.pages}/calls/${ids.reasoned}/timeline`);
+  await page.getByRole("region", { name: "Phases" }).waitFor();
+  assert.equal(await section.count(), 0);
+  assertClean(seen);
   await context.close();
 });
 

@@ -88,6 +88,11 @@ test("no field runs a script, asks elsewhere or leads away", async () => {
       await unfold(page);
     }
     if (at % 8 === 0) await visit(page, `/?peek=${id}`);
+    if (at % 4 === 0) {
+      await visit(page, `/sessions/${encodeURIComponent(text)}?view=tree`);
+      if (at === 20) await page.locator(".branches a").first().waitFor();
+      await unfold(page);
+    }
   }
   // The same in what the other endpoints answer: one item of every list for each payload.
   await answerWith(page, { rows, ids: ids.slice(0, 3), texts: PAYLOADS });

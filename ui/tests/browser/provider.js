@@ -21,7 +21,7 @@ export async function startProvider() {
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  return { url: `http://127.0.0.1:${server.address().port}/v1`, forgive: () => (strict = false), close: () => (server.closeAllConnections(), server.close()) };
+  return { url: `http://127.0.0.1:${server.address().port}/v1`, forgive: (yes = true) => (strict = !yes), close: () => (server.closeAllConnections(), server.close()) };
 }
 
 async function answer(request, text, response) {
@@ -131,10 +131,15 @@ export async function traffic(base, { rounds = 3 } = {}) {
     ids.structured = (await call(base, chat("json: what does this customer want?", { response_format: { type: "json_schema", json_schema: { name: "intent", schema: {} } } }), { ...common, "x-calltap-prompt": "classify", "x-calltap-prompt-version": String(1 + (round % 2)) })).id;
     ids.image = (await call(base, chat([{ type: "text", text: "What is in this picture?" }, { type: "image_url", image_url: { url: `data:image/png;base64,${picture()}` } }, { type: "image_url", image_url: { url: "http://images.invalid/lamp.png" } }]), { ...common, "x-calltap-prompt": "describe" })).id;
     ids.embedding = (await call(base, { model: "text-embedding-3-small", input: "brass lamp, 40 cm" }, common, { path: "/v1/embeddings" })).id;
+    ids.first = (await call(base, chat("fail 429"), { ...common, "x-calltap-prompt": "support-reply" })).id;
     ids.limited = (await call(base, chat("fail 429"), { ...common, "x-calltap-prompt": "support-reply", "x-stainless-retry-count": "1" })).id;
     ids.broken = (await call(base, chat("fail 500"), { ...common, "x-calltap-prompt": "classify" })).id;
     ids.cut = (await call(base, chat("write a long text", { max_tokens: 40 }), { ...common, "x-calltap-prompt": "product-text", "x-calltap-prompt-version": "2" })).id;
     ids.unpriced = (await call(base, chat("hello", { model: "house-model-7b" }), common)).id;
+    const step = (path, content, more = {}) => call(base, chat(content), { ...common, "x-calltap-session": `run-${round}`, "x-calltap-session-path": path, traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", ...more });
+    ids.planned = (await step("/plan", "Plan the day")).id;
+    await step("/plan/search", "fail 429");
+    await step("/plan/search", "Find a lamp", { "x-stainless-retry-count": "1" });
     const leaving = new AbortController();
     setTimeout(() => leaving.abort(), 260);
     await call(base, chat("Tell me everything", { stream: true }), { ...common, "x-calltap-session": "left" }, { signal: leaving.signal }).catch(() => null);

@@ -38,6 +38,10 @@ test("what a sink refuses is seen, and delivered once it takes it", async () => 
   await page.getByRole("button", { name: "Resume" }).click();
   await page.getByRole("button", { name: "Pause" }).waitFor();
 
+  // The list of what is not delivered holds it, and lets go of it by itself.
+  await page.goto(`${tap.pages}/?q=delivery:dead`);
+  await page.getByText("poison for the hook").waitFor();
+  assert.equal(await page.locator(".row:not(.head)").count(), 1);
   await page.goto(`${tap.pages}/calls/${id}/delivery`);
   await page.locator(".card", { hasText: "archive" }).getByText("delivered").waitFor();
   provider.forgive();
@@ -47,6 +51,24 @@ test("what a sink refuses is seen, and delivered once it takes it", async () => 
   await page.getByText("No record was given up").waitFor();
   await page.getByRole("button", { name: "Send a test event" }).click();
   await page.locator("p.note[role=status]").waitFor();
+  assert.deepEqual([seen.foreign, seen.errors, seen.violations], [[], [], []]);
+  await context.close();
+});
+
+test("undelivered calls are a list of their own, and are delivered again together", async () => {
+  provider.forgive(false);
+  const ids = [];
+  for (const text of ["poison once more", "poison and again"]) ids.push((await call(tap.base, { model: "gpt-4o-mini", messages: [{ role: "user", content: text }] })).id);
+  const { page, seen, context } = await watchedPage(browser);
+  await page.goto(tap.pages);
+  await page.getByRole("link", { name: "Undelivered" }).click();
+  await page.waitForURL(/q=delivery:undelivered/);
+  for (const id of ids) await page.getByLabel(`Choose ${id.slice(0, 13)}`).check();
+  await page.getByText("2 calls chosen").waitFor();
+  provider.forgive();
+  await page.getByRole("button", { name: "Deliver again" }).click();
+  await page.getByRole("status").filter({ hasText: "2 records to be delivered again" }).waitFor();
+  await page.getByText("Every call has reached every sink").waitFor();
   assert.deepEqual([seen.foreign, seen.errors, seen.violations], [[], [], []]);
   await context.close();
 });

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import test from "node:test";
 import { harmless } from "../../src/lib/clipboard.ts";
 import { diff } from "../../src/lib/diff.ts";
-import { curl, python, pythonSnippet, shell } from "../../src/lib/snippets.ts";
+import { curl, http, python, pythonSnippet, replay, replayOf, shell } from "../../src/lib/snippets.ts";
 import type { Call } from "../../src/lib/types.ts";
 
 const call = (request: Call["request"]): Call => ({ id: "1", method: "POST", path: "/v1/chat/completions", endpoint: "chat.completions", upstream: "openai", tags: { prompt: "greet me" }, request }) as Call;
@@ -31,4 +31,20 @@ test("a terminal gets no control characters from the clipboard", () => {
 test("differences of two texts", () => {
   assert.deepEqual(diff("a\nb\nc", "a\nx\nc"), [{ kind: "same", text: "a" }, { kind: "old", text: "b" }, { kind: "new", text: "x" }, { kind: "same", text: "c" }]);
   assert.deepEqual(diff("a", "a"), [{ kind: "same", text: "a" }]);
+});
+
+test("a replay names the call that it repeats, however often it is repeated", () => {
+  const once = replay(call({ model: "m" }));
+  assert.equal(replayOf(call({})), null);
+  assert.ok(curl({ ...once, tags: { metadata: { "replay-of": "0193b0aa-7d0e" } } }, "http://h").includes("x-calltap-meta-replay-of: 0193b0aa-7d0e"));
+  const first = { ...call({}), id: "0193b0aa-0000" };
+  assert.equal(replayOf(replay(replay(first))), first.id);
+  assert.equal(replayOf({ ...first, tags: { metadata: { "replay-of": "javascript:alert(1)" } } }), null);
+});
+
+test("an HTTP request says how long its body is, in bytes", () => {
+  const text = http(call({ content: "é\r\nX: y" }), "http://127.0.0.1:4777");
+  assert.ok(text.startsWith("POST /v1/chat/completions HTTP/1.1\nHost: 127.0.0.1:4777\nAuthorization: Bearer {OPENAI_API_KEY}\nx-calltap-prompt: greet%20me\n"), text);
+  const [head, body] = text.split("\n\n");
+  assert.ok(head?.includes(`Content-Length: ${Buffer.byteLength(body ?? "")}`), text);
 });
