@@ -33,6 +33,8 @@ use tokio::{runtime::Handle, sync::mpsc};
 const JOURNAL_AFTER: Duration = Duration::from_millis(25);
 /// How often the recorder looks around when nothing comes.
 const IDLE: Duration = Duration::from_millis(250);
+/// How long calls gather, where nobody waits for their records: waking up costs more than reading one.
+const GATHER: Duration = Duration::from_millis(2);
 /// Events taken from the queue at once.
 const BATCH: usize = 256;
 /// Bytes of an answer looked at for the words that a list shows.
@@ -120,6 +122,7 @@ impl Recorder {
             if taken == Some(0) || (idle && self.stopping.load(Ordering::Relaxed)) {
                 break;
             }
+            let hurries = batch.len() == BATCH || batch.iter().any(|call| call.is_awaited());
             for captured in batch.drain(..) {
                 self.record(*captured, later);
             }
@@ -130,6 +133,9 @@ impl Recorder {
             self.tell_overdue();
             for _ in 0..self.unrecorded.swap(0, Ordering::Relaxed) {
                 self.store.count_dropped("recorder_full");
+            }
+            if taken.is_some() && !hurries {
+                std::thread::sleep(GATHER);
             }
         }
     }

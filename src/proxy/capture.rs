@@ -333,6 +333,11 @@ impl Captured {
         }
     }
 
+    /// Whether somebody waits for its record.
+    pub fn is_awaited(&self) -> bool {
+        self.done.is_some()
+    }
+
     /// Moves the bodies from memory to disk.
     pub fn spill(&mut self, next_id: impl Fn() -> SpillId, mut write: impl FnMut(SpillId, &[u8])) {
         for taped in [&mut self.request, &mut self.response] {
