@@ -4,7 +4,8 @@
 # make clients-matrix  the tests with client libraries, and docs/clients-matrix.md from what they saw
 # make check  formatting, lints and documentation, with warnings as errors
 # make fuzz   every fuzz target for FUZZ_SECONDS (60); FUZZ names some of them
-# make bench  the rig of ../shared/bench, beside the bare floor and nginx where they are
+# make bench  each step by itself (benches/), then the rig of ../shared/bench for BENCH_ROUNDS (5), beside the bare
+#             floor and nginx where they are; target/bench/report-DATE.md says what came out, and on which machine
 
 CLIENTS := tests/clients
 VENV := $(CLIENTS)/.venv
@@ -13,6 +14,8 @@ UI := ui
 RIG := ../shared/bench
 FUZZ ?= $(sort $(basename $(notdir $(wildcard fuzz/targets/*.rs))))
 FUZZ_SECONDS ?= 60
+BENCH_ROUNDS ?= 5
+REPORT = report-$(shell date +%F).md
 
 .PHONY: run test check bench fuzz clean rust-test client-test clients-matrix ui ui-test
 
@@ -82,14 +85,16 @@ check:
 bench:
 	@test -d $(RIG) || { echo "the rig is not here: $(RIG)"; exit 1; }
 	cargo build --release
+	cargo bench --bench micro
 	rm -rf target/bench && mkdir -p target/bench && cp -r $(RIG)/. target/bench && chmod -R u+w target/bench
 	cd target/bench && cargo build --release
 	printf '[server]\nlisten = "127.0.0.1:9300"\n[upstreams.openai]\nbase_url = "http://127.0.0.1:9000/v1"\n[log]\nlevel = "warn"\n' > target/bench/calltap.toml
 	cd target/bench && ./run.py one --name calltap \
 	  --cmd '$(CURDIR)/target/release/calltap --config {bench}/calltap.toml --data-dir {bench}/data' \
-	  --url http://127.0.0.1:9300 --rounds 3 --out calltap.jsonl
+	  --url http://127.0.0.1:9300 --rounds $(BENCH_ROUNDS) --out calltap.jsonl
 	@grep -q '"peer": "calltap"' target/bench/calltap.jsonl || { echo 'calltap did not run'; exit 1; }
-	cd target/bench && ./run.py report calltap.jsonl
+	cd target/bench && { echo "$$(uname -srm), $$(nproc) processors,$$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2)"; \
+	  ./run.py report calltap.jsonl; } | tee $(REPORT)
 
 # A target of its own keeps build scripts and macros free of coverage.
 fuzz: HOST = $(shell rustc -vV | sed -n 's/host: //p')
