@@ -29,6 +29,7 @@ mod lineage;
 mod lists;
 mod memory;
 mod pool;
+mod power;
 mod prices;
 mod records;
 mod rederive;

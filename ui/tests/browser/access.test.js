@@ -39,6 +39,19 @@ async function visit(page, path) {
   await page.waitForTimeout(200);
 }
 
+/** A picture to look at, where CALLTAP_SHOTS names a folder. */
+async function shoot(page, name) {
+  if (process.env.CALLTAP_SHOTS) await page.screenshot({ path: `${process.env.CALLTAP_SHOTS}/${name}.png` });
+}
+
+/** Serious and critical faults of the page as it stands. */
+async function faultsOf(page, name) {
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+  const grave = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+  return grave.map(({ id, nodes }) => `${name}: ${id}: ${nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`);
+}
+
 for (const [colorScheme, width] of [["light", 1440], ["dark", 1440], ["light", 390], ["dark", 390]]) {
   test(`no screen keeps anyone out (${colorScheme}, ${width} wide)`, async () => {
     const { page, seen, context } = await watchedPage(browser, { colorScheme, reducedMotion: "reduce", viewport: { width, height: 900 } });
@@ -46,14 +59,10 @@ for (const [colorScheme, width] of [["light", 1440], ["dark", 1440], ["light", 3
     await answerWith(page, { rows, ids: Object.values(ids) });
     await page.goto(tap.pages);
     await page.locator(".row:not(.head)").first().waitFor();
-    await page.evaluate(AXE);
     const faults = [];
     for (const path of screens()) {
       await visit(page, path);
-      const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
-      for (const { id, impact, nodes } of violations) {
-        if (impact === "serious" || impact === "critical") faults.push(`${path}: ${id}: ${nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`);
-      }
+      faults.push(...(await faultsOf(page, path)));
     }
     assert.deepEqual(faults, []);
     assert.deepEqual({ foreign: seen.foreign, errors: seen.errors, violations: seen.violations }, { foreign: [], errors: [], violations: [] });
@@ -94,6 +103,30 @@ test("on a phone a call and the facets lie over the list, and go again", async (
   await page.getByRole("heading", { level: 1, name: "Sessions" }).waitFor();
   assert.deepEqual([seen.foreign, seen.errors, seen.violations], [[], [], []]);
   await context.close();
+});
+
+test("the first sight and the door keep nobody out either", async () => {
+  const empty = await startCalltap({ upstream: provider.url });
+  const guarded = await startCalltap({ upstream: provider.url, config: '[auth]\nadmin_token = "correct horse battery staple"\n' });
+  try {
+    for (const [colorScheme, width] of [["light", 1440], ["dark", 1440], ["light", 390], ["dark", 390]]) {
+      const { page, context } = await watchedPage(browser, { colorScheme, reducedMotion: "reduce", viewport: { width, height: 900 } });
+      await page.goto(empty.pages);
+      await page.getByText("Waiting for the first call").waitFor();
+      await shoot(page, `empty-${colorScheme}-${width}`);
+      const faults = await faultsOf(page, "empty");
+      await page.goto(guarded.pages);
+      await page.getByLabel("Admin token").waitFor();
+      await shoot(page, `door-${colorScheme}-${width}`);
+      faults.push(...(await faultsOf(page, "door")));
+      assert.deepEqual(faults, [], `${colorScheme}, ${width} wide`);
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+      await context.close();
+    }
+  } finally {
+    await empty.stop();
+    await guarded.stop();
+  }
 });
 
 test("with an admin token the page asks for it, and nothing is shown before", async () => {
