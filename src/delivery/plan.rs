@@ -167,11 +167,10 @@ fn plan(name: &str, table: &SinkTable, environment: &Environment) -> Result<Plan
             .then(|| format!("or set the variable {}", kind.key_variables.join(" or ")));
         vec![Fault { hint, ..Fault::at(at.clone(), format!("`{at}`: {}", problem.message)) }]
     })?;
-    let said = options.headers.clone();
     for (name, value) in more_headers(environment.first(kind.header_variables)) {
         // What the configuration says wins.
         let by_key = name == "authorization" && settings.api_key.is_some();
-        if !by_key && !said.keys().any(|have| have.eq_ignore_ascii_case(&name)) {
+        if !by_key && !options.headers.keys().any(|have| have.eq_ignore_ascii_case(&name)) {
             options.headers.insert(name, value);
         }
     }

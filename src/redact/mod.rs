@@ -13,7 +13,7 @@ use crate::config::{Redaction, RedactionPreset};
 use aho_corasick::{AhoCorasick, Input as Stretch};
 use hmac::{Hmac, KeyInit, Mac};
 use memchr::memmem;
-use patterns::{CARDS, EMAILS, SECRETS, Shape, WORD_START};
+use patterns::{CARDS, EMAILS, Hinted, SECRETS, Shape, WORD_START};
 use place::Place;
 use regex_automata::{
     Anchored, Input,
@@ -119,13 +119,13 @@ impl Redactor {
         for shape in shapes {
             let rule = self.rules.len();
             let own = shape.hints.split('|').filter(|hint| !hint.is_empty());
-            if shape.may_be_short() {
+            if shape.place == Hinted::Anywhere {
                 self.anywhere.extend(own.map(|hint| (memmem::Finder::new(hint), rule)));
             } else {
                 self.hints.extend(own.map(|hint| Hint {
                     text: hint.as_bytes(),
                     rule,
-                    begins: shape.is_word && shape.begins(),
+                    begins: shape.place == Hinted::AtStart,
                 }));
             }
             self.rules.push(Rule {
@@ -143,8 +143,10 @@ impl Redactor {
         let at_first = |rule: &Rule| if rule.has_hints { Due::No } else { Due::Yes };
         let mut due: Vec<Due> = self.rules.iter().map(at_first).collect();
         for (hint, rule) in &self.anywhere {
-            if let Some(due) = due.get_mut(*rule).filter(|due| **due == Due::No) {
-                *due = if hint.find(body).is_some() { Due::Yes } else { Due::No };
+            if let Some(due) = due.get_mut(*rule)
+                && hint.find(body).is_some()
+            {
+                *due = Due::Yes;
             }
         }
         let Some(searcher) = &self.searcher else { return due };
@@ -278,9 +280,8 @@ fn compile(pattern: &str) -> Result<Regex, String> {
     let config = Config::new().utf8_empty(false).nfa_size_limit(Some(COMPILED_MAX));
     let syntax = syntax::Config::new().utf8(false);
     let built = Regex::builder().configure(config).syntax(syntax).build(pattern);
-    built.map_err(|error| match error.syntax_error() {
-        Some(error) => error.to_string(),
-        None => error.to_string(),
+    built.map_err(|error| {
+        error.syntax_error().map_or_else(|| error.to_string(), ToString::to_string)
     })
 }
 

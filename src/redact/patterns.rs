@@ -1,6 +1,7 @@
 //! What the presets look for.
 
 use super::Check::{self, Any, Card, NotWords};
+use Hinted::{Anywhere, AtStart, Inside};
 
 /// A shape that is masked wherever it stands: its first group, where it has one, else all of it.
 pub(super) struct Shape {
@@ -15,31 +16,37 @@ pub(super) struct Shape {
     pub(super) check: Check,
     /// It starts at the start of a word. Such a shape has no group.
     pub(super) is_word: bool,
+    /// Where in a match the hints stand.
+    pub(super) place: Hinted,
+}
+
+/// Where the hints of a shape stand in its matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hinted {
+    /// Each match starts with one, in just its spelling.
+    AtStart,
+    /// Inside, in or before a long word ([`super::words`]).
+    Inside,
+    /// Inside, in just its spelling, and a match may be without a long word.
+    Anywhere,
 }
 
 /// What may stand before a word: the end of another one, or an escape of JSON or of a URL, whose
 /// last letter is no part of the word.
 pub(super) const WORD_START: &str = r"(?:\b|\\[bfnrt]|\\u[0-9A-Fa-f]{4}|%[0-9A-Fa-f]{2})";
 
-impl Shape {
-    /// Whether every match starts with one of the hints, in just this spelling.
-    pub(super) fn begins(&self) -> bool {
-        // Where the pattern is a word, so is what it starts with; these have a hint further inside.
-        !matches!(self.hints, "_live_|_test_" | ":AA" | "/api/webhooks/" | "")
-    }
-
-    /// Whether a match may be without a long word ([`super::words`]) that the hint is in or before.
-    pub(super) fn may_be_short(&self) -> bool {
-        matches!(self.hints, "://" | "PRIVATE KEY" | "@")
-    }
-}
-
 const fn token(name: &'static str, hints: &'static str, regex: &'static str) -> Shape {
-    Shape { name, hints, regex, check: Any, is_word: true }
+    Shape { name, hints, regex, check: Any, is_word: true, place: AtStart }
 }
 
 const fn free(name: &'static str, hints: &'static str, regex: &'static str, check: Check) -> Shape {
-    Shape { name, hints, regex, check, is_word: false }
+    Shape { name, hints, regex, check, is_word: false, place: Inside }
+}
+
+impl Shape {
+    const fn hinted(self, place: Hinted) -> Self {
+        Self { place, ..self }
+    }
 }
 
 /// Token shapes by the prefixes that their issuers document. Larger shapes stand before those they
@@ -50,21 +57,24 @@ pub(super) const SECRETS: &[Shape] = &[
         "PRIVATE KEY",
         r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:-{0,4}[A-Za-z0-9+/=\s\\:,.()])*-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----",
         Any,
-    ),
+    )
+    .hinted(Anywhere),
     // Cut off before its end.
     free(
         "private-key",
         "PRIVATE KEY",
         r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:\s|\\+[nr])*[A-Za-z0-9+/=]{40}(?:[A-Za-z0-9+/=\s]|\\+[nr])*",
         Any,
-    ),
+    )
+    .hinted(Anywhere),
     token("jwt", "eyJ", r"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"),
     free(
         "url-password",
         "://",
         r#"[a-z0-9+.-]{2}://[^\s/:@"'\\<>]*:([^\s/@"'\\<>\[][^\s/@"'\\<>]{2,})@"#,
         Any,
-    ),
+    )
+    .hinted(Anywhere),
     token("anthropic-key", "sk-ant-", r"sk-ant-[A-Za-z0-9_-]{16,}"),
     token("openrouter-key", "sk-or-", r"sk-or-[A-Za-z0-9_-]{16,}"),
     token("openai-key", "sk-", r"sk-(?:proj|svcacct|admin|None)-[A-Za-z0-9_-]{16,}"),
@@ -74,6 +84,7 @@ pub(super) const SECRETS: &[Shape] = &[
         regex: r"sk-[A-Za-z0-9_-]{20,}",
         check: NotWords,
         is_word: true,
+        place: AtStart,
     },
     token(
         "aws-key-id",
@@ -111,7 +122,7 @@ pub(super) const SECRETS: &[Shape] = &[
         "hooks.slack.com/",
         r"hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9/]{20,}",
     ),
-    token("stripe-key", "_live_|_test_", r"(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{16,}"),
+    token("stripe-key", "_live_|_test_", r"(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{16,}").hinted(Inside),
     token("stripe-key", "sk_|rk_|whsec_", r"(?:sk|rk|whsec)_[A-Za-z0-9]{24,}"),
     token("groq-key", "gsk_", r"gsk_[A-Za-z0-9]{20,}"),
     token("xai-key", "xai-", r"xai-[A-Za-z0-9]{20,}"),
@@ -130,12 +141,13 @@ pub(super) const SECRETS: &[Shape] = &[
     token("sendgrid-key", "SG.", r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"),
     token("twilio-key", "SK|AC", r"(?:SK|AC)[0-9a-f]{32}\b"),
     token("mailgun-key", "key-", r"key-[0-9a-f]{32}\b"),
-    token("telegram-token", ":AA", r"[0-9]{8,10}:AA[A-Za-z0-9_-]{33}"),
+    token("telegram-token", ":AA", r"[0-9]{8,10}:AA[A-Za-z0-9_-]{33}").hinted(Inside),
     token(
         "discord-webhook",
         "/api/webhooks/",
         r"discord(?:app)?\.com/api/webhooks/[0-9]+/[A-Za-z0-9_-]{40,}",
-    ),
+    )
+    .hinted(Inside),
     token("digitalocean-token", "dop_v1_|doo_v1_|dor_v1_", r"do[opr]_v1_[0-9a-f]{64}\b"),
     token("databricks-token", "dapi", r"dapi[0-9a-f]{32}(?:-[0-9])?\b"),
     token(
@@ -179,7 +191,8 @@ pub(super) const SECRETS: &[Shape] = &[
 
 /// E-mail addresses as people write them; not all that RFC 5322 allows.
 pub(super) const EMAILS: &[Shape] =
-    &[token("email", "@", r"[A-Za-z0-9][A-Za-z0-9._%+-]*@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,24}\b")];
+    &[token("email", "@", r"[A-Za-z0-9][A-Za-z0-9._%+-]*@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,24}\b")
+        .hinted(Anywhere)];
 
 /// Payment card numbers, in one piece or in groups.
 pub(super) const CARDS: &[Shape] = &[Shape {
@@ -188,4 +201,5 @@ pub(super) const CARDS: &[Shape] = &[Shape {
     regex: r"[0-9](?:[ -]?[0-9]){11,18}",
     check: Card,
     is_word: true,
+    place: Inside,
 }];

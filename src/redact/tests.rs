@@ -169,6 +169,11 @@ fn every_shape_has_an_example() {
             *name == shape.name && regex.is_match(text.as_bytes())
         });
         assert!(shown, "{}: {}", shape.name, shape.regex);
+        assert!(
+            shape.place != Hinted::AtStart || shape.is_word,
+            "{}: looked for as a word",
+            shape.name
+        );
         assert!(regex.captures_len() <= 2, "{}: one group at most", shape.name);
     }
     assert!(SECRETS.len() >= 25);

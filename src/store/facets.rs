@@ -3,7 +3,7 @@
 use super::{
     Reader, StoreError,
     filter::{column, filter},
-    reader::ran_out,
+    pool::ran_out,
 };
 use crate::{
     model::Timestamp,

@@ -15,6 +15,7 @@ mod lanes;
 mod lock;
 mod open;
 mod pack;
+mod pool;
 mod prune;
 mod queue;
 mod reader;
@@ -149,7 +150,7 @@ pub struct Store {
 struct Inner {
     shared: Arc<Shared>,
     extractor: Arc<Mutex<Option<writer::Extractor>>>,
-    pool: Arc<reader::Pool>,
+    pool: Arc<pool::Pool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -191,7 +192,7 @@ impl Store {
             extractor: Arc::clone(&extractor),
             pages: Arc::default(),
             closing_since: None,
-            file_id: reader::file_id(&file),
+            file_id: pool::file_id(&file),
             next_reserve: std::time::Instant::now(),
             _lock: lock,
         };
@@ -200,7 +201,7 @@ impl Store {
             .spawn(move || writer.run())?;
         let thread = Mutex::new(Some(thread));
         Ok(Self {
-            inner: Arc::new(Inner { shared, extractor, pool: reader::Pool::new(file), thread }),
+            inner: Arc::new(Inner { shared, extractor, pool: pool::Pool::new(file), thread }),
         })
     }
 
@@ -334,7 +335,7 @@ impl std::fmt::Debug for Inner {
 /// Cheap to clone. All its calls block; async callers use `spawn_blocking`.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    pool: Arc<reader::Pool>,
+    pool: Arc<pool::Pool>,
 }
 
 /// One page of calls.

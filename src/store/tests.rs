@@ -222,7 +222,7 @@ fn pages_have_no_gaps_and_no_repeats() {
     let forged = reader.list(&Query::default(), 10, Some("3e8-00000000"));
     assert!(matches!(forged, Err(StoreError::Invalid(_))));
     let hasty =
-        Reader { pool: reader::Pool::with_deadline(reader.pool.file.clone(), Duration::ZERO) };
+        Reader { pool: pool::Pool::with_deadline(reader.pool.file.clone(), Duration::ZERO) };
     assert!(matches!(hasty.stats(&query("-path:*x*y*z"), GroupBy::Day), Err(StoreError::Deadline)));
 }
 

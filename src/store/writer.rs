@@ -2,8 +2,8 @@
 
 use super::{
     StoreError, fulltext, lanes, open,
+    pool::file_id,
     queue::{Next, Shared, Work, answer},
-    reader::file_id,
     reserve, retention, rollup,
     schema::{self, beside},
 };

@@ -1,4 +1,8 @@
-//! What an exchange meant: bytes and times become a record, and a stored record becomes whole again.
+//! What an exchange meant: bytes and times become a record.
+
+mod restore;
+
+pub use restore::{QUERY_KEPT, restore, search_text, whole};
 
 use crate::{
     codec::{self, Meaning, Reading},
@@ -9,7 +13,7 @@ use crate::{
     },
     pricing::{Charge, PriceBook},
     splice::cut_all,
-    store::{Bodies, Stored},
+    store::Bodies,
     tokens,
 };
 use bytes::Bytes;
@@ -17,11 +21,6 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
-
-/// Bytes of a question that stay in a record whose request holds all of it.
-pub const QUERY_KEPT: usize = 1024;
-/// Longest text kept for searching, in bytes.
-const SEARCH_TEXT_MAX: usize = 64 * 1024;
 
 /// A finished call, understood.
 #[derive(Debug)]
@@ -217,61 +216,6 @@ pub fn started(head: &Head, request: &Bytes) -> Record {
         fill_tags(&mut record.tags, meaning.tags, head);
     }
     record
-}
-
-/// The whole record: the stored one with `request` and `response` read again from the raw bodies.
-pub fn restore(stored: Stored) -> Record {
-    let Stored { mut record, bodies } = stored;
-    let Some(bodies) = bodies else { return record };
-    let decoded = decode(&record.headers.response, &bodies.response.kept, &bodies.chunks);
-    let request = decode(&record.headers.request, &bodies.request.kept, &ChunkLog::default());
-    let request = without(&request.bytes, bodies.member.as_ref());
-    let meaning = codec::read(&Reading {
-        endpoint: &record.endpoint,
-        provider: &record.provider,
-        method: &record.method,
-        path: &record.path,
-        request: &request,
-        status: record.status,
-        content_type: header(&record.headers.response, "content-type"),
-        response: &decoded.bytes,
-    });
-    record.request = meaning.request;
-    record.response = meaning.response;
-    if let (Some(kept), Some(whole)) = (&mut record.tags.user_query, meaning.tags.user_query) {
-        // A character may have been in the way of the last bytes.
-        let was_cut = kept.len() + 3 >= QUERY_KEPT && whole.starts_with(kept.as_str());
-        if was_cut {
-            *kept = whole;
-        }
-    }
-    record
-}
-
-/// The record with `request` and `response` as they crossed the wire, before anything was masked.
-pub fn whole(exchange: &Exchange, record: &Record) -> Record {
-    let head = &exchange.head;
-    let mut record = record.clone();
-    record.headers.request.clone_from(&head.request_headers);
-    record.headers.response.clone_from(&exchange.response_headers);
-    let bodies = Bodies {
-        request: exchange.request.clone(),
-        member: head.member.clone(),
-        response: exchange.response.clone(),
-        chunks: exchange.chunks.clone(),
-    };
-    restore(Stored { record, bodies: Some(bodies) })
-}
-
-/// What searching for words looks at: question and answer, of every choice and item, one a line.
-pub fn search_text(stored: &Stored) -> String {
-    let record = restore(stored.clone());
-    let mut text = record.tags.user_query.unwrap_or_default();
-    text.push('\n');
-    if let Some(response) = &record.response {
-        codec::collect_text(response, SEARCH_TEXT_MAX, &mut text);
-    }
-    text
 }
 
 fn decode(headers: &[(String, String)], body: &Bytes, chunks: &ChunkLog) -> Decoded {
