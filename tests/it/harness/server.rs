@@ -228,8 +228,17 @@ impl Calltap {
 
     /// Resident memory, in KiB.
     pub fn memory_kib(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// Threads of the process.
+    pub fn threads(&self) -> u64 {
+        self.status("Threads:")
+    }
+
+    fn status(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
@@ -261,8 +270,10 @@ impl Drop for Calltap {
     }
 }
 
+/// `CALLTAP_BIN`: another binary than the one that was built with the tests.
 fn command(config: &Path, home: &Path, address: SocketAddr) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_calltap"));
+    let binary = std::env::var_os("CALLTAP_BIN");
+    let mut command = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_calltap").into()));
     command
         .env_clear()
         .env("HOME", home)
