@@ -178,7 +178,7 @@ impl World {
 
     /// The end of a fault; how often it was met.
     pub fn end(&mut self, fault: Fault, seen: &Seen) -> usize {
-        let landed = self.landed(fault, seen) - self.before;
+        let landed = self.met(fault, seen);
         self.sick.mode.store(WELL, Ordering::Relaxed);
         self.upstream_mode.store(WELL, Ordering::Relaxed);
         if let Some(address) = self.port.take() {
@@ -194,6 +194,11 @@ impl World {
             _ => {}
         }
         landed
+    }
+
+    /// How often the active fault was met so far.
+    pub fn met(&self, fault: Fault, seen: &Seen) -> usize {
+        self.landed(fault, seen) - self.before
     }
 
     fn landed(&self, fault: Fault, seen: &Seen) -> usize {

@@ -52,7 +52,7 @@ fn nothing_grows_and_nothing_is_lost() {
     let minutes = count("CALLTAP_TEST_SOAK", 0) as u64;
     let time = if minutes == 0 { SHORT } else { Duration::from_mins(minutes) };
     let cycle = (time / 8).clamp(Duration::from_millis(2500), Duration::from_secs(75));
-    let mut world = World::start(if minutes == 0 { "64m" } else { "2g" });
+    let mut world = World::start(&format!("{}m", 64 + 32 * minutes));
     if world.volume.is_none() {
         println!("not allowed to mount: the disk is never full");
     }
@@ -90,7 +90,13 @@ fn soak(
         }
         let fault = faults[round as usize % faults.len()];
         let mut is_on = false;
-        while begun.elapsed() < start + cycle {
+        // A disk is full when what was left is used up.
+        let late = |world: &World| {
+            fault == Fault::DiskIsFull
+                && world.met(fault, seen) == 0
+                && begun.elapsed() < start + 2 * cycle
+        };
+        while begun.elapsed() < start + cycle || late(world) {
             if !is_on && begun.elapsed() >= start + quiet {
                 world.begin(fault, seen);
                 is_on = true;
