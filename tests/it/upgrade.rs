@@ -52,7 +52,7 @@ fn rows(file: &Path) -> Vec<String> {
     all
 }
 
-/// Every file below the data directory but the lock.
+/// What the data directory holds, less the lock, and what SQLite sets up to read.
 fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
     entries
@@ -60,6 +60,7 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
         .map(|entry| {
             (entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path()).unwrap())
         })
+        .filter(|(name, bytes)| !name.ends_with("-shm") && !bytes.is_empty())
         .collect()
 }
 

@@ -95,6 +95,11 @@ impl Receiver {
         )
     }
 
+    /// Forgets the requests so far.
+    pub fn forget(&self) {
+        self.server.forget();
+    }
+
     pub fn taken(&self) -> HashSet<String> {
         self.taken.lock().unwrap().clone()
     }

@@ -122,6 +122,8 @@ fn look(world: &World, seen: &Seen, begun: Instant) -> Sample {
     if let Some(upstream) = &world.upstream {
         upstream.forget();
     }
+    world.healthy.forget();
+    world.sick.forget();
     let sample = Sample::take(&world.calltap, begun);
     println!("{:6.0} s {:7} calls  {sample:?}", sample.hours * 3600.0, get(&seen.calls));
     sample
