@@ -116,7 +116,7 @@ def genai(profile, name, record):
         }
     if name == "tools" and not old:
         attributes |= {"gen_ai.request.stream": True, "gen_ai.tool.definitions": [{"type": "function", **WEATHER}],
-                       "gen_ai.response.time_to_first_chunk": record["timing"]["first_byte_ms"] / 1000}
+                       "gen_ai.response.time_to_first_chunk": round(record["timing"]["first_byte_ms"] * 1000) / 1e6}
     if name == "response":
         details = {"gen_ai.usage.cache_read.input_tokens": 0, "gen_ai.usage.reasoning.output_tokens": 0,
                    "gen_ai.system_instructions": [{"type": "text", "content": "Be brief."}]}

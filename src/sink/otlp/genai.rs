@@ -4,7 +4,7 @@
 //! messages as events) and 1.41 (`gen_ai.provider.name`, messages as attributes), and the page
 //! "client inference" of the `GenAI` conventions' own repository, which `genai-latest` follows.
 
-use super::{Attributes, Messages, messages::content, messages::events};
+use super::{Attributes, Messages, finish_reasons, messages::content, messages::events};
 use crate::{
     model::{Outcome, Record},
     sink::{
@@ -180,8 +180,7 @@ fn response(to: &mut Attributes, generation: Generation, record: &Record, talk: 
     if record.finish_reasons.is_empty() && broke_off && generation == Generation::Latest {
         to.texts("gen_ai.response.finish_reasons", ["error"]);
     } else {
-        let reasons = record.finish_reasons.iter().map(String::as_str);
-        to.texts("gen_ai.response.finish_reasons", reasons);
+        to.texts("gen_ai.response.finish_reasons", finish_reasons(record));
     }
     if generation > Generation::V136 && record.stream {
         let first = record.timing.first_byte_ms.map(seconds);

@@ -3,7 +3,7 @@
 //! Source: the JSON schemas of input messages, output messages, system instructions and tool
 //! definitions beside the conventions.
 
-use super::{Attributes, Messages, attributes::words, genai::Generation};
+use super::{Attributes, Messages, attributes::words, finish_reasons, genai::Generation};
 use crate::{
     model::{Outcome, Record},
     sink::{
@@ -69,7 +69,7 @@ fn instructions<'a>(record: &Record, talk: &'a Talk) -> (Option<String>, &'a [Me
 
 /// A provider's own reason, with the one that is spelled differently.
 fn finish_reason(record: &Record, place: usize) -> &str {
-    match record.finish_reasons.get(place).map(String::as_str) {
+    match finish_reasons(record).nth(place) {
         Some("tool_calls" | "function_call") => "tool_call",
         Some(reason) => reason,
         None if record.outcome == Outcome::Completed => "stop",
@@ -195,7 +195,7 @@ pub(super) fn events(
         events.push((format!("gen_ai.{role}.message"), body));
     }
     for (place, message) in talk.answer.iter().chain(&talk.others).enumerate() {
-        let reason = record.finish_reasons.get(place);
+        let reason = finish_reasons(record).nth(place);
         let body = json!({"gen_ai.system": system, "index": place, "finish_reason": reason,
             "content": said(message), "tool_calls": calls(message)});
         events.push(("gen_ai.choice".to_owned(), body));

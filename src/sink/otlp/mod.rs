@@ -249,8 +249,10 @@ impl Otlp {
             json!({"timeUnixNano": at, "name": name, "attributes": attributes.0})
         };
         span.add("events", events.into_iter().map(event).collect::<Vec<_>>());
-        if let Some(message) = error_text(record) {
-            span.put("status", json!({"code": ERROR, "message": message}));
+        if let Some(why) = error_type(record) {
+            // Providers quote the question in what they say.
+            let said = error_text(record).filter(|_| self.messages == Messages::On);
+            span.put("status", json!({"code": ERROR, "message": said.unwrap_or(why)}));
         }
         span.into_value()
     }
@@ -273,6 +275,15 @@ fn shared_attributes(attributes: &mut Attributes, record: &Record) {
     attributes.maybe("user.id", record.tags.user.as_deref());
     attributes.maybe("deployment.environment.name", record.tags.environment.as_deref());
     attributes.maybe("error.type", error_type(record).as_deref());
+}
+
+/// Reasons as completions give them; responses and runs say how they ended instead.
+fn finish_reasons(record: &Record) -> impl Iterator<Item = &str> {
+    record.finish_reasons.iter().map(|reason| match reason.as_str() {
+        "completed" => "stop",
+        "max_output_tokens" => "length",
+        reason => reason,
+    })
 }
 
 /// Host and port of an upstream; one that names no port is reached over TLS.

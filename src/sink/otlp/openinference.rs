@@ -3,7 +3,7 @@
 //! Source: the `OpenInference` specification: semantic conventions, embedding spans, multimodal
 //! attributes. Vectors stay out of embedding spans: they are larger than everything else together.
 
-use super::{Attributes, Messages, attributes::words};
+use super::{Attributes, Messages, attributes::words, finish_reasons};
 use crate::{
     model::Record,
     sink::{
@@ -41,7 +41,7 @@ pub(super) fn add(to: &mut Attributes, record: &Record, talk: &Talk, messages: M
         let shape = if record.endpoint.as_str() == "messages" { "anthropic" } else { "openai" };
         to.text("llm.system", shape);
         to.text("llm.invocation_parameters", &parameters);
-        to.maybe("llm.finish_reason", record.finish_reasons.first().map(String::as_str));
+        to.maybe("llm.finish_reason", finish_reasons(record).next());
     }
     counts(to, record);
     to.maybe("session.id", record.tags.session.as_deref());
@@ -81,6 +81,7 @@ fn content(to: &mut Attributes, record: &Record, talk: &Talk, messages: Messages
     let mut value = |name: &str, kind: &str, text: Option<String>| {
         if let Some(text) = text {
             to.text(&format!("{name}.value"), &words(&text, messages));
+            let kind = if messages == Messages::On { kind } else { TEXT };
             to.text(&format!("{name}.mime_type"), kind);
         }
     };

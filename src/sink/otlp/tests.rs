@@ -188,8 +188,18 @@ fn a_generation_has_the_names_of_its_registry_only() {
 
 #[test]
 fn nothing_that_was_said_is_sent_unasked() {
-    let said =
-        ["Ping?", "Pong.", "Weather?", "rain", "Oslo", "A cat.", "Ears.", "img.test", "upon"];
+    let said = [
+        "Slow down.",
+        "Ping?",
+        "Pong.",
+        "Weather?",
+        "rain",
+        "Oslo",
+        "A cat.",
+        "Ears.",
+        "img.test",
+        "upon",
+    ];
     for profile in PROFILES {
         let mut shown = 0;
         for (title, record) in fixtures::all() {
