@@ -47,7 +47,7 @@ const STAND_INS: &[(&str, &str)] = &[
 /// What ends otherwise than with 0.
 const EXITS: &[(&str, i32, &str)] = &[("calltap pricing diff", 1, "something differs")];
 /// Longest wait for the end of a command.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// A call with this in it is refused by the sink for good.
 const POISON: &str = "poison";
 /// The provider does not have it.
@@ -66,6 +66,7 @@ struct Said {
 fn said() -> Vec<Said> {
     let span = Regex::new(r"`(calltap [^`]+)`").unwrap();
     let fence = Regex::new(r"(?ms)^```(\w*)\n(.*?)^```").unwrap();
+    let optional = Regex::new(r" \[[^\]]*\]").unwrap();
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for page in pages() {
@@ -90,7 +91,7 @@ fn said() -> Vec<Said> {
             let text = span[1].split_whitespace().collect::<Vec<_>>().join(" ");
             // Usage of a command is compared with its help elsewhere; what may be left out is.
             if !text.contains('<') && !text.contains("[OPTIONS]") {
-                add(Regex::new(r" \[[^\]]*\]").unwrap().replace_all(&text, "").as_ref());
+                add(optional.replace_all(&text, "").as_ref());
             }
         }
     }
@@ -169,13 +170,13 @@ impl Place {
     /// Id of a record that the sink refused.
     fn dead(&self) -> String {
         let until = Instant::now() + PATIENCE;
+        let uuid = Regex::new(r"[0-9a-f]{8}-[0-9a-f-]{27}").unwrap();
         let mut asked = false;
         loop {
             let output =
                 self.calltap.command().args(["sinks", "dead", "athina", "--json"]).output();
             let text = String::from_utf8(output.unwrap().stdout).unwrap();
-            let found = Regex::new(r"[0-9a-f]{8}-[0-9a-f-]{27}").unwrap();
-            if let Some(id) = found.find(&text) {
+            if let Some(id) = uuid.find(&text) {
                 return id.as_str().to_owned();
             }
             if !std::mem::replace(&mut asked, true) {

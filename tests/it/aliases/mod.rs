@@ -99,8 +99,8 @@ fn leaks(request: &Request, alias: &str) -> Option<String> {
     let raw = format!("{}\n{}{body}", request.line, headers.collect::<String>()).to_lowercase();
     let forwarded = FORWARDED.contains(&alias);
     let forbidden = ["x-calltap", "/-/", "\"calltap\""].into_iter();
-    let forbidden = forbidden.chain((!forwarded).then_some([alias, CANARY]).into_iter().flatten());
-    let leak = forbidden.filter(|word| raw.contains(word)).next_back();
+    let theirs = (!forwarded).then_some([alias, CANARY]);
+    let leak = forbidden.chain(theirs.into_iter().flatten()).find(|word| raw.contains(word));
     let lost = forwarded && !raw.contains(&format!("{alias}:"));
     leak.map(|word| format!("{word} went upstream"))
         .or_else(|| lost.then(|| "did not go upstream".to_owned()))
