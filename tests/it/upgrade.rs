@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Calls in the store that is brought up.
@@ -76,16 +76,20 @@ fn filled(upstream: &Upstream) -> Calltap {
     calltap
 }
 
-/// Starts and kills `kills` times, each a little later; whether each was over before it was ready.
-fn cut_short(home: &Path, kills: usize, mut each: impl FnMut()) {
-    let mut dice = Random(11);
-    for _ in 0..kills {
-        let mut child = serve(home).spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(dice.below(60_000)));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        each();
-    }
+/// Starts a server and kills it at some moment of the time that a start takes.
+fn cut_short(home: &Path, start: Duration, dice: &mut Random) {
+    let mut child = serve(home).spawn().unwrap();
+    let micros = u64::try_from(start.as_micros()).unwrap();
+    std::thread::sleep(Duration::from_micros(dice.below(micros)));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// How long a start takes until it is ready, and somewhat more.
+fn time_of_a_start(upstream: &Upstream) -> Duration {
+    let begun = Instant::now();
+    drop(Calltap::start(upstream));
+    begun.elapsed() * 5 / 4
 }
 
 /// `CALLTAP_TEST_UPGRADES`: how many starts are killed.
@@ -102,7 +106,9 @@ fn an_older_store_is_brought_up_also_over_kills() {
     assert_eq!(before.len(), 3 * CALLS);
     let old = std::fs::read(&file).unwrap();
     let (mut not_yet, mut done) = (0, 0);
-    cut_short(&home, kills, || {
+    let (start, mut dice) = (time_of_a_start(&upstream), Random(11));
+    for _ in 0..kills {
+        cut_short(&home, start, &mut dice);
         let now = version(&file);
         *(if now == 1 { &mut not_yet } else { &mut done }) += 1;
         assert_eq!(rows(&file), before, "no row changes");
@@ -114,7 +120,7 @@ fn an_older_store_is_brought_up_also_over_kills() {
             }
             std::fs::write(&file, &old).unwrap();
         }
-    });
+    }
     calltap.restart();
     assert_eq!(calltap.wait_calls("", CALLS).len(), CALLS);
     post(calltap.address, "/v1/chat/completions", "", &chat_body(false));
@@ -133,16 +139,13 @@ fn a_store_whose_making_was_cut_short_is_made() {
     let kills = count("CALLTAP_TEST_UPGRADES", 10);
     let upstream = Upstream::start(chat(3, Duration::ZERO));
     let mut found = BTreeMap::<&str, usize>::new();
-    let mut dice = Random(13);
+    let (start, mut dice) = (time_of_a_start(&upstream), Random(13));
     for _ in 0..kills {
         let mut calltap = Calltap::start(&upstream);
         calltap.kill();
         let dir = calltap.data_dir();
         std::fs::remove_dir_all(&dir).unwrap();
-        let mut child = serve(dir.parent().unwrap()).spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(dice.below(60_000)));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        cut_short(dir.parent().unwrap(), start, &mut dice);
         let file = dir.join("calltap.db");
         // Looked at without SQLite, which would put it right.
         let state = match std::fs::metadata(&file).map(|file| file.len()) {
