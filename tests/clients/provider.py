@@ -66,6 +66,12 @@ def completion(request):
             "usage": usage(len(pieces))}
 
 
+def text_completion(request):
+    choice = {"index": 0, "text": "".join(WORDS), "finish_reason": "stop", "logprobs": None}
+    return {"id": "cmpl_1", "object": "text_completion", "created": 1, "model": request["model"], "choices": [choice],
+            "usage": usage(len(WORDS))}
+
+
 def chunks(request, wish):
     """The data of a streamed completion's events."""
     tool, pieces = wanted(request)
@@ -136,6 +142,10 @@ async def serve(writer, method, path, body):
     elif wish == "gzip":
         whole = responses.response(MODEL, *wanted(request)) if path.endswith("/responses") else completion(request)
         writer.write(answer(200, gzip.compress(json.dumps(whole).encode()), [("content-encoding", "gzip")]))
+    elif path.endswith("/images/generations"):
+        writer.write(answer(200, {"created": 1, "data": [{"b64_json": "AAAA"}]}))
+    elif path.endswith("/v1/completions"):
+        writer.write(answer(200, text_completion(request)))
     elif path.endswith("/responses"):
         whole = responses.response(MODEL, *wanted(request))
         if request.get("stream"):
