@@ -42,7 +42,7 @@ rust-test:
 client-test: $(VENV)/.installed $(VENV)/.collector $(VENV)-libraries/.installed $(VENV)-vendors/.installed $(CLIENTS)/node_modules/.installed
 	@if [ -z "$$CALLTAP_BIN" ]; then cargo build; fi
 	CALLTAP_MATRIX=$(RESULTS).official.json $(VENV)/bin/python -m pytest -q $(CLIENTS)
-	CALLTAP_MATRIX=$(RESULTS).py.json $(VENV)-libraries/bin/python -m pytest -q $(CLIENTS)/test_clients.py
+	CALLTAP_MATRIX=$(RESULTS).py.json $(VENV)-libraries/bin/python -m pytest -q $(CLIENTS)/test_clients.py $(CLIENTS)/test_docs.py
 	$(VENV)-vendors/bin/python -m pytest -q --noconftest $(CLIENTS)/test_vendors.py
 	cd $(CLIENTS) && CALLTAP_MATRIX=$(RESULTS).js.json node --test
 
