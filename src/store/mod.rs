@@ -194,6 +194,7 @@ impl Store {
             pages: Arc::default(),
             closing_since: None,
             file_id: pool::file_id(&file),
+            next_wait: std::time::Instant::now(),
             next_reserve: std::time::Instant::now(),
             _lock: lock,
         };

@@ -28,6 +28,13 @@ const RESERVE: Duration = Duration::from_secs(30);
 const CHECKPOINT_PAGES: i32 = 1000;
 /// Size of the write-ahead log beyond which it is cut.
 const MAX_WAL: u64 = 64 << 20;
+/// Size of the write-ahead log at which cutting it waits for the readers that are in its way: where one
+/// follows upon the other, there is never a moment without.
+const WAL_URGENT: u64 = 96 << 20;
+/// How long it waits for them: longer than a read of calltap's own may take. Records queue meanwhile.
+const READERS: Duration = Duration::from_millis(2500);
+/// Pause between two such waits, for a reader that never ends.
+const READERS_PAUSE: Duration = Duration::from_secs(30);
 /// Longest pause between two tries in times of trouble.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// How long closing goes on trying to save what waits.
@@ -47,6 +54,8 @@ pub(super) struct Writer {
     pub(super) closing_since: Option<Instant>,
     /// The file that `conn` is open on.
     pub(super) file_id: u64,
+    /// When readers may be waited for again.
+    pub(super) next_wait: Instant,
     /// When the reserve is next looked after.
     pub(super) next_reserve: Instant,
     /// Held for life.
@@ -76,7 +85,7 @@ impl Writer {
         }
         self.save_dropped();
         if let Some(conn) = self.conn.take() {
-            checkpoint(&conn, "TRUNCATE");
+            checkpoint(&conn, "TRUNCATE", Duration::ZERO);
             drop(conn.close());
         }
     }
@@ -193,7 +202,7 @@ impl Writer {
             && self.pages.load(Ordering::Relaxed) >= CHECKPOINT_PAGES
         {
             self.pages.store(0, Ordering::Relaxed);
-            checkpoint(conn, "PASSIVE");
+            checkpoint(conn, "PASSIVE", Duration::ZERO);
         }
     }
 
@@ -254,12 +263,16 @@ impl Writer {
                 reserve::keep(&self.shared.file);
             }
             if self.pages.swap(0, Ordering::Relaxed) > 0 {
-                checkpoint(conn, "PASSIVE");
+                checkpoint(conn, "PASSIVE", Duration::ZERO);
             }
         }
         let wal = std::fs::metadata(beside(&self.shared.file, "-wal")).map_or(0, |wal| wal.len());
         if wal > MAX_WAL {
-            checkpoint(conn, "TRUNCATE");
+            let is_patient = wal > WAL_URGENT && self.next_wait <= Instant::now();
+            if is_patient {
+                self.next_wait = Instant::now() + READERS_PAUSE;
+            }
+            checkpoint(conn, "TRUNCATE", if is_patient { READERS } else { Duration::ZERO });
         }
         let extractor = self.extractor.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let indexed = extractor.map_or(Ok(false), |text_of| fulltext::step(conn, &*text_of));
@@ -306,11 +319,11 @@ fn find(conn: &Connection, id: uuid::Uuid, last: i64) -> rusqlite::Result<Option
         .optional()
 }
 
-/// Best effort: a checkpoint that fails is tried again later.
-fn checkpoint(conn: &Connection, mode: &str) {
+/// Best effort: a checkpoint that fails is tried again later. A reader in the way holds up the commits
+/// behind this for as long as it is waited for.
+fn checkpoint(conn: &Connection, mode: &str, wait: Duration) {
     let run = || {
-        // A reader in the way must not hold up the commits behind this.
-        conn.busy_timeout(Duration::ZERO)?;
+        conn.busy_timeout(wait)?;
         let done = conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
         conn.busy_timeout(schema::BUSY)?;
         done
