@@ -30,11 +30,11 @@ const CHECKPOINT_PAGES: i32 = 1000;
 const MAX_WAL: u64 = 64 << 20;
 /// Size of the write-ahead log at which cutting it waits for the readers that are in its way: where one
 /// follows upon the other, there is never a moment without.
-const WAL_URGENT: u64 = 96 << 20;
+const WAL_URGENT: u64 = 80 << 20;
 /// How long it waits for them: longer than a read of calltap's own may take. Records queue meanwhile.
 const READERS: Duration = Duration::from_millis(2500);
-/// Pause between two such waits, for a reader that never ends.
-const READERS_PAUSE: Duration = Duration::from_secs(30);
+/// Pause after a wait that was in vain: there is a reader that never ends.
+const READERS_PAUSE: Duration = Duration::from_secs(15);
 /// Longest pause between two tries in times of trouble.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// How long closing goes on trying to save what waits.
@@ -269,10 +269,10 @@ impl Writer {
         let wal = std::fs::metadata(beside(&self.shared.file, "-wal")).map_or(0, |wal| wal.len());
         if wal > MAX_WAL {
             let is_patient = wal > WAL_URGENT && self.next_wait <= Instant::now();
-            if is_patient {
+            let wait = if is_patient { READERS } else { Duration::ZERO };
+            if !checkpoint(conn, "TRUNCATE", wait) && is_patient {
                 self.next_wait = Instant::now() + READERS_PAUSE;
             }
-            checkpoint(conn, "TRUNCATE", if is_patient { READERS } else { Duration::ZERO });
         }
         let extractor = self.extractor.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let indexed = extractor.map_or(Ok(false), |text_of| fulltext::step(conn, &*text_of));
@@ -320,16 +320,22 @@ fn find(conn: &Connection, id: uuid::Uuid, last: i64) -> rusqlite::Result<Option
 }
 
 /// Best effort: a checkpoint that fails is tried again later. A reader in the way holds up the commits
-/// behind this for as long as it is waited for.
-fn checkpoint(conn: &Connection, mode: &str, wait: Duration) {
+/// behind this for as long as it is waited for. Whether no reader was in the way.
+fn checkpoint(conn: &Connection, mode: &str, wait: Duration) -> bool {
     let run = || {
         conn.busy_timeout(wait)?;
-        let done = conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
+        let done = conn
+            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get::<_, bool>(0));
         conn.busy_timeout(schema::BUSY)?;
         done
     };
-    if let Err(error) = run() {
-        tracing::debug!(%error, mode, "checkpoint put off");
+    // The first column says whether something was in the way.
+    match run() {
+        Ok(busy) => !busy,
+        Err(error) => {
+            tracing::debug!(%error, mode, "checkpoint put off");
+            false
+        }
     }
 }
 
