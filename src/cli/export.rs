@@ -215,8 +215,9 @@ fn render(record: &Record, format: Format) -> Result<String, Stop> {
     let failed = |error: serde_json::Error| Stop::new(Exit::Failed, error);
     if format == Format::Jsonl {
         let line = serde_json::to_string(record).map_err(failed)?;
-        // Some readers take these two for line ends.
-        return Ok(line.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029"));
+        // Some readers take these for line ends.
+        let ends = [('\u{85}', "\\u0085"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")];
+        return Ok(ends.iter().fold(line, |line, (end, escape)| line.replace(*end, escape)));
     }
     let value = serde_json::to_value(record).map_err(failed)?;
     let cells: Vec<String> = COLUMNS

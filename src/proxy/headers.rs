@@ -110,6 +110,8 @@ fn is_protected(name: &HeaderName) -> bool {
             | "content-type"
             | "content-encoding"
             | "te"
+            | "via"
+            | "x-goog-api-key"
     ) || name.as_str().starts_with(OWN_PREFIX)
 }
 

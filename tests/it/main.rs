@@ -34,6 +34,7 @@ mod prices;
 mod records;
 mod rederive;
 mod secrets;
+mod security;
 mod stream;
 mod tidy;
 mod tokens;
