@@ -231,11 +231,13 @@ fn render(record: &Record, format: Format) -> Result<String, Stop> {
     Ok(cells.join(","))
 }
 
-/// Quoted where it must be; what a spreadsheet would take for a formula is disarmed.
+/// Quoted where it must be; what a spreadsheet would take for a formula, or a terminal for an order, is
+/// disarmed.
 fn cell(text: &str) -> String {
     let formula =
         text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.parse::<f64>().is_err();
-    let text = if formula { format!("'{text}") } else { text.to_owned() };
+    let text = out::safe(text, true);
+    let text = if formula { format!("'{text}") } else { text.into_owned() };
     if text.contains(['"', ',', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {

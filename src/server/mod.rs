@@ -162,7 +162,7 @@ pub async fn serve<S, F>(
 async fn unused(patience: Duration, asked: Arc<AtomicBool>) {
     tokio::time::sleep(patience + HEAD_GRACE).await;
     if asked.load(Ordering::Relaxed) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

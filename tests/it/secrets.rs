@@ -50,6 +50,10 @@ const SHAPES: &[(&str, usize, &str, &str)] = &[
     ("-----BEGIN RSA PRIVATE KEY-----\\n", 64, "A", "\\n-----END RSA PRIVATE KEY-----"),
 ];
 
+/// A secret that nothing is known of, and where it is asked for.
+const NO_SHAPE: (&str, usize, &str, &str) = ("", 32, "A", "");
+const ANY: usize = usize::MAX;
+
 /// Header lines of requests that carry credentials. `{}` is one.
 const HEADERS: &[&str] = &[
     "authorization: Bearer {}",
@@ -123,7 +127,8 @@ struct Planter {
 impl Planter {
     /// A new secret of a shape, for a place.
     fn plant(&mut self, shape: usize, place: &str) -> String {
-        let (before, len, kind, behind) = SHAPES[shape % SHAPES.len()];
+        let (before, len, kind, behind) =
+            if shape == ANY { NO_SHAPE } else { SHAPES[shape % SHAPES.len()] };
         let letters: &[u8] = match kind {
             "f" => b"0123456789abcdef",
             "a" => b"abcdefghijklmnopqrstuvwxyz0123456789",
@@ -223,22 +228,24 @@ fn calls(calltap: &Calltap, planter: &mut Planter, prepared: &Mutex<Vec<String>>
         post(calltap.address, path, lines, body)
     };
     for times in 0..3 {
-        for header in HEADERS {
+        // Where credentials stand, also one that nothing is known of must not be kept.
+        let mut next = || {
             shape += 1;
-            let line = header.replace("{}", &planter.plant(shape, header).replace("\\n", ""));
+            if times == 2 { ANY } else { shape }
+        };
+        for header in HEADERS {
+            let line = header.replace("{}", &planter.plant(next(), header).replace("\\n", ""));
             let path = ["/v1/chat/completions", "/nosuch/v1/x", "/v1/anything"][times];
             let answer = send(path, &format!("{line}\r\n"), r#"{"model":"m","messages":[]}"#);
             assert!(answer.header("x-calltap-id").is_some());
         }
         for query in QUERIES {
-            shape += 1;
-            let query = query.replace("{}", &planter.plant(shape, query).replace(['\\', ' '], ""));
+            let query = query.replace("{}", &planter.plant(next(), query).replace(['\\', ' '], ""));
             let path = ["/v1/chat/completions", "/nosuch/v1/x", "/-/session=s/v1/x"][times];
             send(&format!("{path}?{query}"), "", "{}");
         }
         for line in ANSWERED {
-            shape += 1;
-            let line = line.replace("{}", &planter.plant(shape, line).replace("\\n", ""));
+            let line = line.replace("{}", &planter.plant(next(), line).replace("\\n", ""));
             let row = prepared.lock().unwrap().len();
             prepared
                 .lock()
@@ -279,7 +286,7 @@ fn calls(calltap: &Calltap, planter: &mut Planter, prepared: &Mutex<Vec<String>>
         connection.stream().set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         let came = connection.answer("POST");
         calls += usize::from(
-            lines != "" || came.is_some_and(|answer| answer.header("x-calltap-id").is_some()),
+            !lines.is_empty() || came.is_some_and(|answer| answer.header("x-calltap-id").is_some()),
         );
     }
     calls
