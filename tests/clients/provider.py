@@ -64,6 +64,12 @@ def completion(request):
             "usage": usage(len(pieces))}
 
 
+def text_completion(request):
+    choice = {"index": 0, "text": "".join(WORDS), "finish_reason": "stop", "logprobs": None}
+    return {"id": "cmpl_1", "object": "text_completion", "created": 1, "model": request["model"], "choices": [choice],
+            "usage": usage(len(WORDS))}
+
+
 def chunks(request, wish):
     """The data of a streamed completion's events."""
     tool, pieces = wanted(request)
@@ -126,6 +132,10 @@ async def serve(writer, method, path, body):
         writer.write(answer(200, found, kind))
     elif path.endswith("/embeddings"):
         writer.write(answer(200, embeddings(request)))
+    elif path.endswith("/images/generations"):
+        writer.write(answer(200, {"created": 1, "data": [{"b64_json": "AAAA"}]}))
+    elif path.endswith("/v1/completions"):
+        writer.write(answer(200, text_completion(request)))
     elif path.endswith("/responses"):
         whole = responses.response(MODEL, *wanted(request))
         if request.get("stream"):
