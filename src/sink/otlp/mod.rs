@@ -24,7 +24,8 @@ use crate::model::{Outcome, Record, Secret, Timestamp};
 use attributes::Attributes;
 use bytes::Bytes;
 use genai::Generation;
-use serde_json::{Value, json};
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 use uuid::Uuid;
@@ -34,7 +35,7 @@ pub const KIND: Kind = Kind {
     name: "otlp",
     aliases: &["opentelemetry"],
     base_url: Some("http://localhost:4318"),
-    url_variables: &["OTEL_EXPORTER_OTLP_ENDPOINT"],
+    url_variables: &["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
     tails: &[PATH],
     retired: None,
     key_variables: &[],
@@ -110,17 +111,35 @@ fn build(settings: &Settings) -> Result<Box<dyn Sink>, Problem> {
         _ => Messages::Off,
     };
     let encoding = encoding(settings, &mut own)?;
-    let service = own.text_or("service_name", &["OTEL_SERVICE_NAME"])?;
-    let mut resource = Attributes::default();
-    resource.text("service.name", service.as_deref().unwrap_or("calltap"));
-    for (name, value) in own.texts("resource")? {
-        resource.text(&name, &value);
-    }
+    let resource = resource(settings, &mut own)?;
     let authorization = settings.api_key.is_some().then(|| own.bearer(&KIND)).transpose()?;
     own.finish()?;
-    let resource = json!({"attributes": resource.0});
     let scope = json!({"name": "calltap", "version": env!("CARGO_PKG_VERSION")});
     Ok(Box::new(Otlp { authorization, encoding, profile, messages, resource, scope }))
+}
+
+/// Who sends: what the configuration says goes before what the environment says.
+fn resource(settings: &Settings, own: &mut Own<'_>) -> Result<Value, Problem> {
+    let variable = settings.environment.get("OTEL_RESOURCE_ATTRIBUTES");
+    let mut all = Map::new();
+    all.insert("service.name".to_owned(), "calltap".into());
+    for pair in variable.map_or("", String::as_str).split(',') {
+        if let Some((name, value)) = pair.split_once('=') {
+            all.insert(name.trim().to_owned(), decoded(value.trim()).into());
+        }
+    }
+    if let Some(service) = own.text_or("service_name", &["OTEL_SERVICE_NAME"])? {
+        all.insert("service.name".to_owned(), service.into());
+    }
+    all.extend(own.texts("resource")?.into_iter().map(|(name, text)| (name, text.into())));
+    let mut attributes = Attributes::default();
+    attributes.members(&Value::Object(all));
+    Ok(json!({"attributes": attributes.0}))
+}
+
+/// A value that may be percent-encoded.
+fn decoded(value: &str) -> String {
+    percent_decode_str(value).decode_utf8().map_or_else(|_| value.to_owned(), Into::into)
 }
 
 /// What the configuration says, else what OpenTelemetry's own exporters would read.
@@ -162,8 +181,11 @@ impl Sink for Otlp {
     /// A partial success counts spans and does not name them: where some were rejected, parts are
     /// sent until each is found. Repeated spans have the same ids and the same bytes.
     fn verdict(&self, _: &[Uuid], status: u16, body: &[u8]) -> Option<Verdict> {
-        if status != 200 {
-            return None;
+        match status {
+            200 => {}
+            // It takes the other encoding only, which is no fault of any record.
+            415 => return Some(Verdict::Pause),
+            _ => return None,
         }
         // Some back ends answer in JSON whatever they are sent.
         let count = rejected(body).or_else(|| protobuf::rejected(body))?;

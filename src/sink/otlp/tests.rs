@@ -53,6 +53,8 @@ fn partial_success_is_judged() {
     assert_eq!(judge(rejected(json!("0"))), Some(Verdict::Delivered));
     assert_eq!(judge(json!({"partialSuccess": {}})), Some(Verdict::Delivered));
     assert_eq!(judge(json!({})), None);
+    assert_eq!(sink.verdict(&[], 415, b""), Some(Verdict::Pause));
+    assert_eq!(sink.verdict(&[], 400, b"{}"), None);
 }
 
 #[test]
@@ -301,7 +303,7 @@ const ANY: Shape = &[
 /// A field of bytes as the JSON that it would be.
 fn read(field: &Field<'_>, shape: Shape) -> Value {
     let Field::Bytes(message) = field else { panic!("no message: {field:?}") };
-    let mut object = serde_json::Map::new();
+    let mut object = Map::new();
     for (number, field) in fields(message).unwrap() {
         let (_, name, kind) = shape.iter().find(|(known, ..)| *known == number).unwrap();
         let value = match (kind, &field) {
@@ -385,6 +387,33 @@ fn the_environment_may_choose_the_encoding() {
         "{refused}"
     );
     assert!(kind("encoding = 'grpc'", &[]).is_err());
+}
+
+#[test]
+fn the_resource_is_the_configurations_and_then_the_environments() {
+    let mut settings = settings(&KIND);
+    let resource = |settings: &Settings| {
+        let request = build(settings).unwrap().requests(&[fixtures::chat()]).remove(0);
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        let attributes = body["resourceSpans"][0]["resource"]["attributes"].clone();
+        let pair = |it: &Value| {
+            format!(
+                "{}={}",
+                it["key"].as_str().unwrap(),
+                it["value"]["stringValue"].as_str().unwrap()
+            )
+        };
+        attributes.as_array().unwrap().iter().map(pair).collect::<Vec<_>>().join(",")
+    };
+    assert_eq!(resource(&settings), "service.name=calltap");
+    let text = "team=a%20b, odd, service.name = shop,rest=%ff";
+    settings.environment.insert("OTEL_RESOURCE_ATTRIBUTES".to_owned(), text.to_owned());
+    assert_eq!(resource(&settings), "service.name=shop,team=a b,rest=%ff");
+    settings.environment.insert("OTEL_SERVICE_NAME".to_owned(), "till".to_owned());
+    assert_eq!(resource(&settings), "service.name=till,team=a b,rest=%ff");
+    settings.own.extend("resource = { team = 'c' }".parse::<toml::Table>().unwrap());
+    settings.own.insert("service_name".to_owned(), "desk".into());
+    assert_eq!(resource(&settings), "service.name=desk,team=c,rest=%ff");
 }
 
 #[test]
