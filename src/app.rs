@@ -289,7 +289,7 @@ impl App {
                 Box::pin(call_router(router.clone(), request))
             }
             _ => {
-                let foreign = api::foreign_origin(request.headers(), &doors(&config.load()));
+                let foreign = api::foreign_origin(request.headers(), &call_doors(&config.load()));
                 let refusal = foreign.then(|| {
                     ProxyError::forbidden(
                         "the call comes from a web page of another origin; \
@@ -412,6 +412,11 @@ async fn call_router(router: axum::Router, request: Request<Incoming>) -> Respon
         Ok(response) => response,
         Err(never) => match never {},
     }
+}
+
+/// The doors of calls, whose listener may be another one.
+fn call_doors(config: &Config) -> api::Doors {
+    api::Doors { loopback: config.server.listen.ip().is_loopback(), ..doors(config) }
 }
 
 fn doors(config: &Config) -> api::Doors {

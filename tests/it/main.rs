@@ -40,6 +40,7 @@ mod prices;
 mod records;
 mod rederive;
 mod secrets;
+mod security;
 mod soak;
 mod stream;
 mod tidy;
