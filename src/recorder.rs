@@ -7,7 +7,7 @@ use crate::{
     assistants::{Assistants, Derived, Found, Seen},
     codec, content,
     counted::{Counted, count_elsewhere},
-    interpret::{Interpreted, QUERY_KEPT, begun, interpret, started, whole},
+    interpret::{Interpreted, QUERY_KEPT, begun, interpret, started, text_of, whole},
     lineage::{Lineage, Link},
     metrics::Metrics,
     model::{Exchange, Headers, Outcome, Record, Tags, Timestamp, UsageSource},
@@ -213,7 +213,7 @@ impl Recorder {
             tracing::error!(call.id = %exchange.head.id, "a call could not be read; its record is bare");
             let mut record = begun(&exchange.head);
             record.notes.push("capture_error: the call could not be read".to_owned());
-            Entry { record, bodies: None, answer: None, json: None }
+            Entry { record, bodies: None, answer: None, json: None, text: None }
         });
         if self.link(&mut entry.record) {
             entry.json = None;
@@ -312,6 +312,9 @@ impl Recorder {
     fn masked(&self, read: Interpreted) -> Entry {
         let Interpreted { mut record, bodies, response, holds_query, .. } = read;
         let redactor = self.redactor.load();
+        let kept = response.as_ref().filter(|_| bodies.is_some());
+        let text =
+            self.store.wants_text().then(|| text_of(record.tags.user_query.as_deref(), kept));
         if holds_query {
             shorten_query(&mut record, &redactor);
         }
@@ -329,7 +332,9 @@ impl Recorder {
         let answer = response.as_ref().filter(|_| bodies.is_some()).and_then(codec::answer_text);
         let answer = answer.map(|text| masked_start(&text, &redactor));
         let json = json.filter(|_| record.notes.len() == notes);
-        Entry { record, bodies, answer, json }
+        // Where something was masked, the text is read from what is stored.
+        let text = text.filter(|_| json.is_some());
+        Entry { record, bodies, answer, json, text }
     }
 
     /// The store bounds what waits in it; what has no room there yet waits here.
