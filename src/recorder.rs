@@ -43,6 +43,8 @@ const ANSWER_BYTES_MAX: usize = 16 << 10;
 const QUERY_MASKED: usize = 8 << 10;
 /// Most bytes of calls that wait for their tokens to be counted.
 const UNCOUNTED_BYTES_MAX: usize = 64 << 20;
+/// Room for the JSON of a usual record.
+const JSON_BYTES: usize = 4 << 10;
 /// Pause while the store has no room.
 const STORE_FULL_PAUSE: Duration = Duration::from_millis(5);
 
@@ -378,7 +380,9 @@ fn masked(text: &str, redactor: &Redactor) -> String {
 
 /// The record with every match masked, wherever it stood; as JSON too, where nothing had to be.
 fn mask(record: Record, redactor: &Redactor) -> (Record, Option<String>) {
-    let Ok(json) = serde_json::to_string(&record) else { return (record, None) };
+    let mut json = Vec::with_capacity(JSON_BYTES);
+    let written = serde_json::to_writer(&mut json, &record).map(|()| String::from_utf8(json));
+    let Ok(Ok(json)) = written else { return (record, None) };
     let Some((masked, kinds)) = redactor.redact(json.as_bytes()) else {
         return (record, Some(json));
     };

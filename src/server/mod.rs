@@ -6,6 +6,7 @@ pub use flush::Flushes;
 
 use axum::body::Body;
 use flush::CountedIo;
+use futures_util::FutureExt;
 use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -77,18 +78,26 @@ pub enum Stop {
     Now,
 }
 
+/// Answers requests.
+pub trait Answer: Clone + Send + 'static {
+    /// The answer to one request. What a client sets off by asking has begun when this returns. A
+    /// connection keeps the future in memory of its own: it is not allocated for each request.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        flushes: Flushes,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static + use<Self>;
+}
+
 /// Serves until told to stop, then lets running calls finish within the grace. Before any is cut off,
 /// `cut` is called. With each request comes the count of its connection's flushes.
-pub async fn serve<S, F>(
+pub async fn serve(
     listener: TcpListener,
     limits: Limits,
     mut stop: watch::Receiver<Stop>,
     cut: impl FnOnce(),
-    service: S,
-) where
-    S: Fn(Request<Incoming>, Flushes) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
-{
+    service: impl Answer,
+) {
     let builder = Arc::new(builder(limits));
     let places = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
@@ -121,8 +130,7 @@ pub async fn serve<S, F>(
         let flushes = Flushes::default();
         let io = CountedIo::new(TokioIo::new(stream), flushes.clone());
         let service = service_fn(move |request| {
-            let answer = service(request, flushes.clone());
-            async move { Ok::<_, Infallible>(answer.await) }
+            service.answer(request, flushes.clone()).map(Ok::<_, Infallible>)
         });
         let connection = builder.serve_connection_with_upgrades(io, service);
         let connection = graceful.watch(connection.into_owned());
