@@ -278,9 +278,12 @@ fn parse_query(words: &[String]) -> Result<Query, Stop> {
     })
 }
 
-/// An HTTP client for a calltap nearby: no proxies, no redirects.
+/// An HTTP client for a calltap nearby: no proxies, no redirects, and no need for certificates of the
+/// system, which an empty image does not have.
 fn http_client() -> Result<reqwest::Client, Stop> {
+    let tls = crate::proxy::tls_config(None).map_err(|why| Stop::new(Exit::Failed, why))?;
     reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(std::time::Duration::from_secs(5))

@@ -2,7 +2,7 @@
 //! nothing else filled, so that someone moves over by changing the base URL.
 
 use super::{
-    metadata::{Labels, Log},
+    metadata::{Labels, Log, VALUE_BYTES_MAX},
     upstream::{Upstream, Upstreams},
 };
 use base64::{Engine, alphabet, engine};
@@ -19,14 +19,18 @@ const VENDOR_PREFIXES: &[&str] = &[
     "langfuse-",
     "langfuse_",
     "litellm-",
+    "x-aisix-",
     "x-bf-",
     "x-data-keywordsai-",
     "x-data-respan-",
+    "x-gomodel-",
     "x-keywordsai-",
     "x-langfuse-",
     "x-litellm-",
+    "x-llmgateway-",
     "x-portkey-",
     "x-respan-",
+    "x-tfy-",
 ];
 
 /// What an alias fills.
@@ -115,17 +119,24 @@ const ALIASES: &[(&str, Fills)] = &[
     ("x-data-respan-params", Params),
     ("x-respan-customer-identifier", Key("user")),
     ("x-keywordsai-customer-identifier", Key("user")),
+    // Smaller gateways
+    ("x-aisix-user", Key("user")),
+    ("x-aisix-request-id", Key("reference")),
+    ("x-gomodel-user-path", Key("user")),
+    ("x-tfy-metadata", Metadata),
     // Of nobody in particular: read, and forwarded.
     ("x-session-id", Key("session")),
     ("agent-session-id", Key("session")),
     ("x-thread-id", Key("session")),
     ("x-thread-title", Key("session-name")),
+    ("x-tags", Key("tags")),
+    ("x-label", Key("tags")),
     ("x-client-request-id", Key("reference")),
     ("x-request-id", Key("reference")),
 ];
 
 /// Headers whose rest of the name is the name of a piece of metadata.
-const NAMED: &[&str] = &["helicone-property-", "x-bf-dim-", "x-bf-prom-"];
+const NAMED: &[&str] = &["helicone-property-", "x-bf-dim-", "x-bf-prom-", "x-llmgateway-"];
 
 /// Portkey's names inside its metadata, and what they fill.
 const OF_METADATA: &[(&str, &str)] = &[
@@ -207,7 +218,12 @@ impl Labels {
     fn fill(&mut self, fills: Fills, text: &str) -> Result<(), String> {
         let is = |wanted: &str| text.eq_ignore_ascii_case(wanted);
         match fills {
-            Key("tags") => return self.set("tags", text.trim_matches(['[', ']'])),
+            Key("tags") => {
+                return match serde_json::from_str(text) {
+                    Ok(list @ Value::Array(_)) => self.set_json("tags", list),
+                    _ => self.set("tags", text.trim_matches(['[', ']'])),
+                };
+            }
             Key(key) => return self.set(key, text),
             Metadata => return self.fill_from(object(text)?, OF_METADATA, true),
             Params => return self.fill_from(object(text)?, OF_PARAMS, false),
@@ -231,7 +247,11 @@ impl Labels {
         let mut result = Ok(());
         for (name, value) in members {
             let key = known.iter().find(|(member, _)| *member == name).map(|(_, key)| *key);
+            let len = value.as_str().map_or_else(|| value.to_string().len(), str::len);
             let set = match key {
+                _ if len > VALUE_BYTES_MAX => {
+                    Err(format!("is longer than {VALUE_BYTES_MAX} bytes"))
+                }
                 Some(key) => self.set_json(key, value),
                 None if free => self
                     .set_json("metadata", Value::Object(Map::from_iter([(name.clone(), value)]))),
@@ -304,6 +324,8 @@ mod tests {
                 "agent-session-id",
                 "x-thread-id",
                 "x-thread-title",
+                "x-tags",
+                "x-label",
                 "x-client-request-id",
                 "x-request-id",
             ];

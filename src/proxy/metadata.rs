@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 /// Longest value of a tag, in bytes; evaluation fields may be longer in the body member.
-const VALUE_BYTES_MAX: usize = 8 * 1024;
+pub(super) const VALUE_BYTES_MAX: usize = 8 * 1024;
 /// Longest value of the evaluation fields in a header or path, in bytes.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Most entries of `metadata` and of `inputs`.

@@ -67,7 +67,7 @@ pub struct Upstream {
     pub base_url: String,
     /// Scheme and authority of the base URL.
     pub origin: String,
-    /// Host, for regional prices.
+    /// Host, with its port where that is not 443: for regional prices, and for whoever reads of the call.
     pub host: Arc<str>,
     /// Whether stream usage is asked for where the client did not.
     pub stream_usage: StreamUsage,
@@ -171,7 +171,7 @@ impl Upstream {
             name: name.into(),
             provider: options.provider.as_deref().unwrap_or(name).into(),
             origin: format!("{scheme}://{authority}"),
-            host: authority.host().into(),
+            host: host_of(scheme, authority).into(),
             stream_usage: options.stream_usage.unwrap_or(if knows_usage {
                 StreamUsage::Inject
             } else {
@@ -186,6 +186,15 @@ impl Upstream {
             tunnel_client: client(Http2::Off, connect, tls.clone()),
             base_url,
         })
+    }
+}
+
+/// The host, with its port unless that is 443.
+fn host_of(scheme: &str, authority: &Authority) -> String {
+    match authority.port_u16() {
+        Some(443) if scheme == "https" => authority.host().to_owned(),
+        None if scheme == "http" => format!("{}:80", authority.host()),
+        _ => authority.as_str().to_owned(),
     }
 }
 

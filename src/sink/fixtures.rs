@@ -9,7 +9,7 @@ pub(super) fn record(patch: Value) -> Record {
         "id": "0197341c-5a00-7000-8000-00000000000a", "seq": 7,
         "started_at": "2026-03-01T08:00:00.250000Z", "ended_at": "2026-03-01T08:00:01.500400Z",
         "endpoint": "chat.completions", "method": "POST", "path": "/v1/chat/completions",
-        "upstream": "openai", "provider": "openai",
+        "upstream": "openai", "provider": "openai", "host": "api.openai.com",
         "model": {"requested": "gpt-4o-mini", "served": "gpt-4o-mini-2024-07-18"},
         "stream": false, "outcome": "completed", "status": 200, "error": null,
         "finish_reasons": ["stop"],

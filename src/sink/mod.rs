@@ -153,11 +153,22 @@ impl Request {
     /// A POST of JSON.
     fn json(
         path: &str,
-        mut headers: Vec<(&'static str, Secret)>,
+        headers: Vec<(&'static str, Secret)>,
         body: Bytes,
         records: Vec<usize>,
     ) -> Self {
-        headers.extend(Secret::new("application/json").map(|kind| ("content-type", kind)));
+        Self::post(path, headers, "application/json", body, records)
+    }
+
+    /// A POST of some kind of content.
+    fn post(
+        path: &str,
+        mut headers: Vec<(&'static str, Secret)>,
+        kind: &str,
+        body: Bytes,
+        records: Vec<usize>,
+    ) -> Self {
+        headers.extend(Secret::new(kind).map(|kind| ("content-type", kind)));
         let (method, path) = (http::Method::POST, path.to_owned());
         Self { method, path, headers, body, records, parts: Vec::new() }
     }

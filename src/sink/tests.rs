@@ -58,7 +58,7 @@ const FLAVOURS: &[(&str, &str, &[&str])] = &[
 #[test]
 fn every_record_is_in_one_request_and_a_resend_is_identical() {
     let records: Vec<Record> = fixtures::all().into_iter().map(|(_, record)| record).collect();
-    for (name, own, _) in FLAVOURS {
+    for (name, own, _) in FLAVOURS.iter().chain(&[OTLP_BINARY]) {
         let sink = sink(name, own);
         let requests = sink.requests(&records);
         let mut places: Vec<usize> =
@@ -83,7 +83,7 @@ fn every_record_is_in_one_request_and_a_resend_is_identical() {
 fn a_batch_can_be_taken_apart() {
     let records: Vec<Record> = fixtures::all().into_iter().map(|(_, record)| record).collect();
     let mut apart = std::collections::BTreeSet::new();
-    for (name, own, _) in FLAVOURS.iter().chain(&[WEBHOOK, WEBHOOK_LINES]) {
+    for (name, own, _) in FLAVOURS.iter().chain(&[WEBHOOK, WEBHOOK_LINES, OTLP_BINARY]) {
         let sink = sink(name, own);
         for request in sink.requests(&records) {
             for places in [vec![0], vec![1, 2], vec![request.records.len() - 1]] {
@@ -102,11 +102,13 @@ fn a_batch_can_be_taken_apart() {
 
 const WEBHOOK: (&str, &str, &[&str]) = ("webhook", "", &[]);
 const WEBHOOK_LINES: (&str, &str, &[&str]) = ("webhook", "format = 'ndjson'", &[]);
+const OTLP_BINARY: (&str, &str, &[&str]) =
+    ("otlp", "encoding = 'protobuf'\nmessages = 'on'\nresource = { team = 'web' }", &[]);
 
-/// One file a flavour, with the body of each fixture.
+/// One file a flavour, with the body of each fixture. `otlp` has its own, an attribute a line.
 #[test]
 fn payloads() {
-    for (name, own, _) in FLAVOURS {
+    for (name, own, _) in FLAVOURS.iter().filter(|(name, ..)| *name != "otlp") {
         let sink = sink(name, own);
         let mut text = String::new();
         for (title, record) in fixtures::all() {

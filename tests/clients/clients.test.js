@@ -131,6 +131,20 @@ const CASES = {
     assert.deepEqual([record.usage.input, record.cost.total], [5, "0.0000001"]);
     checkCaller(client, call, record);
   }],
+  "a compressed answer": ["plain", async (client, call) => {
+    assert.equal(await client.connect(call.base, call.headers, 0).plain(`${ASK} wish:gzip`), TEXT);
+    const [record] = await call.records();
+    check(client, call, record);
+    assert.equal(said(record), TEXT);
+  }],
+  "comments in a stream": ["stream", async (client, call) => {
+    assert.equal(await collected(client.connect(call.base, call.headers, 0).stream(`${ASK} wish:quiet`)), TEXT);
+    const [record] = await call.records();
+    check(client, call, record);
+    // The provider says nothing but comments for a quarter of a second; the first token comes after that.
+    assert.equal(said(record), TEXT);
+    assert.ok(record.timing.ttft_ms - record.timing.first_byte_ms > 200);
+  }],
   ...Object.fromEntries([400, 401, 404, 429, 500, 503].map((status) => [`error answers: ${status}`, ["plain", async (client, call) => {
     await assert.rejects(client.connect(call.base, call.headers, 0).plain(`${ASK} wish:error-${status}`), (error) => {
       assert.equal(statusOf(error), status);

@@ -7,9 +7,9 @@ import sys
 HEAD = """# Client × case
 
 What `make clients-matrix` saw: each client library, at the version named, drives calltap before a provider on
-loopback; every case asserts what the library returned and what was recorded. A cell holds cases passed of cases
-run; – stands where nothing was run: the library does not offer it, cannot do it, or its adapter has no call for
-it yet. The cases: `tests/clients/test_clients.py`, `tests/clients/clients.test.js`.
+loopback; every case asserts what the library returned and what was recorded, in texts with umlauts and emoji. A cell
+holds cases passed of cases run; – stands where nothing was run: the library does not offer it, cannot do it, or its
+adapter has no call for it yet. The cases: `tests/clients/test_clients.py`, `tests/clients/clients.test.js`.
 
 """
 

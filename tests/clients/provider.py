@@ -1,11 +1,13 @@
 """A small provider of the OpenAI API that does what a prompt asks for, over raw sockets.
 
 A prompt with `wish:slow`, `wish:error-503`, `wish:busy-x` (429 the first time), `wish:broken` (an error
-inside the stream) or `wish:cut` (a stream that ends early) gets it; any other is answered.
+inside the stream), `wish:cut` (a stream that ends early), `wish:gzip` (a compressed answer) or `wish:quiet`
+(comments before the first event and between them) gets it; any other is answered.
 """
 
 import asyncio
 import base64
+import gzip
 import json
 import re
 import struct
@@ -64,6 +66,12 @@ def completion(request):
             "usage": usage(len(pieces))}
 
 
+def text_completion(request):
+    choice = {"index": 0, "text": "".join(WORDS), "finish_reason": "stop", "logprobs": None}
+    return {"id": "cmpl_1", "object": "text_completion", "created": 1, "model": request["model"], "choices": [choice],
+            "usage": usage(len(WORDS))}
+
+
 def chunks(request, wish):
     """The data of a streamed completion's events."""
     tool, pieces = wanted(request)
@@ -90,15 +98,20 @@ def chunks(request, wish):
 
 
 async def stream(writer, events, wish):
+    async def put(event):
+        writer.write(b"%x\r\n%s\r\n" % (len(event), event))
+        await writer.drain()
+
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
     for at, data in enumerate(events):
         if at == 4 and wish == "cut":
             raise ConnectionError
+        for _ in range((5 if at == 0 else 1) if wish == "quiet" else 0):
+            await put(b": still waiting\n\n")
+            await asyncio.sleep(0.05 if at == 0 else 0)
         name = f"event: {data['type']}\n" if "type" in data else ""
         text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-        event = f"{name}data: {text}\n\n".encode()
-        writer.write(b"%x\r\n%s\r\n" % (len(event), event))
-        await writer.drain()
+        await put(f"{name}data: {text}\n\n".encode())
         await asyncio.sleep(0.02 if wish == "slow" else 0)
     writer.write(b"0\r\n\r\n")
 
@@ -126,6 +139,13 @@ async def serve(writer, method, path, body):
         writer.write(answer(200, found, kind))
     elif path.endswith("/embeddings"):
         writer.write(answer(200, embeddings(request)))
+    elif wish == "gzip":
+        whole = responses.response(MODEL, *wanted(request)) if path.endswith("/responses") else completion(request)
+        writer.write(answer(200, gzip.compress(json.dumps(whole).encode()), [("content-encoding", "gzip")]))
+    elif path.endswith("/images/generations"):
+        writer.write(answer(200, {"created": 1, "data": [{"b64_json": "AAAA"}]}))
+    elif path.endswith("/v1/completions"):
+        writer.write(answer(200, text_completion(request)))
     elif path.endswith("/responses"):
         whole = responses.response(MODEL, *wanted(request))
         if request.get("stream"):

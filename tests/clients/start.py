@@ -25,7 +25,7 @@ def free_port():
 class Running:
     """A provider, and calltap before it."""
 
-    def __init__(self):
+    def __init__(self, config=""):
         self.home = tempfile.TemporaryDirectory()
         here = pathlib.Path(__file__).parent
         self.provider = subprocess.Popen(
@@ -37,7 +37,9 @@ class Running:
             "CALLTAP_DATA_DIR": f"{self.home.name}/data",
             "CALLTAP_SERVER__LISTEN": self.url.removeprefix("http://"),
             "CALLTAP_UPSTREAM": upstream,
+            "CALLTAP_CONFIG": f"{self.home.name}/calltap.toml",
         }
+        pathlib.Path(self.environment["CALLTAP_CONFIG"]).write_text(config)
         target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
         self.binary = os.environ.get("CALLTAP_BIN", target / "debug/calltap")
         self.log = open(f"{self.home.name}/log", "w+")

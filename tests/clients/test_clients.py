@@ -179,6 +179,22 @@ def test_embeddings(adapter, calls):
     check_caller(adapter, calls, record)
 
 
+def test_a_compressed_answer(adapter, calls):
+    assert asyncio.run(adapter.plain(connect(adapter, calls), f"{ASK} wish:gzip")) == TEXT
+    record = calls.record()
+    check(adapter, calls, record)
+    assert said(record) == TEXT
+
+
+def test_comments_in_a_stream(adapter, calls):
+    stream = offered(adapter, "stream")
+    assert asyncio.run(gathered(stream(connect(adapter, calls), f"{ASK} wish:quiet"))) == TEXT
+    record = calls.record()
+    check(adapter, calls, record)
+    # The provider says nothing but comments for a quarter of a second; the first token comes after that.
+    assert said(record) == TEXT and record["timing"]["ttft_ms"] - record["timing"]["first_byte_ms"] > 200
+
+
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
 def test_error_answers(adapter, calls, status):
     with pytest.raises(Exception) as caught:

@@ -13,6 +13,19 @@ fn output(mut command: Command, arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
+/// As in an image that holds nothing but the binary.
+#[test]
+fn commands_need_no_certificates_of_the_system() {
+    let upstream = Upstream::start(chat(1, Duration::ZERO));
+    let calltap = Calltap::start(&upstream);
+    for arguments in [&["health"][..], &["health", "--ready"], &["sinks", "status"], &["doctor"]] {
+        let mut command = calltap.command();
+        command.envs([("SSL_CERT_FILE", "/nonexistent"), ("SSL_CERT_DIR", "/nonexistent")]);
+        let (code, _, error) = output(command, arguments);
+        assert_eq!(code, 0, "{arguments:?}: {error}");
+    }
+}
+
 #[test]
 fn reading_commands_work_beside_a_server_and_without() {
     let upstream = Upstream::start(chat(2, Duration::ZERO));

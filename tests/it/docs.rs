@@ -141,7 +141,7 @@ fn dashboards_and_alerts_use_metrics_that_are_described() {
 }
 
 /// Every page of the project.
-fn pages() -> Vec<PathBuf> {
+pub fn pages() -> Vec<PathBuf> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

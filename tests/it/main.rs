@@ -11,6 +11,7 @@
 mod harness;
 
 mod abort;
+mod aliases;
 mod api;
 mod assistants;
 mod cli;
@@ -18,6 +19,7 @@ mod counted;
 mod delivery;
 mod disk;
 mod docs;
+mod docs_run;
 mod durability;
 mod faults;
 mod fidelity;

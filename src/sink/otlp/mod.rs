@@ -1,23 +1,30 @@
-//! OpenTelemetry: one span a record over OTLP/HTTP in JSON, named by a chosen generation of the
-//! conventions for generative AI.
+//! OpenTelemetry: one span a record over OTLP/HTTP in JSON or protobuf, named by a chosen generation of
+//! the conventions for generative AI.
 //!
-//! Source: the OTLP specification 1.x (JSON encoding, partial success) and ux.md §10.1. All `gen_ai.*`
+//! Source: the OTLP specification 1.x (encodings, partial success) and ux.md §10.1. All `gen_ai.*`
 //! names are in development, so the profile is pinned by the configuration.
 
+mod attributes;
 mod genai;
+mod messages;
 mod openinference;
+mod protobuf;
+#[cfg(test)]
+mod tests;
 
 use super::{
     Kind, Limits, Problem, Request, Settings, Sink, Verdict,
     batch::{body, runs},
     facts::{Costs, error_text},
     json::{Members, fit},
-    own::Own,
+    own::{Own, problem},
     talk::Talk,
 };
-use crate::model::{Record, Secret, Timestamp};
+use crate::model::{Outcome, Record, Secret, Timestamp};
+use attributes::Attributes;
 use bytes::Bytes;
 use genai::Generation;
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
@@ -28,7 +35,7 @@ pub const KIND: Kind = Kind {
     name: "otlp",
     aliases: &["opentelemetry"],
     base_url: Some("http://localhost:4318"),
-    url_variables: &["OTEL_EXPORTER_OTLP_ENDPOINT"],
+    url_variables: &["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
     tails: &[PATH],
     retired: None,
     key_variables: &[],
@@ -49,6 +56,16 @@ const FRAME_BYTES: usize = 64 * 1024;
 const CLIENT: u8 = 3;
 const ERROR: u8 = 2;
 
+/// Variables that say how the protocol is spoken.
+const PROTOCOL: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+
+/// How a request is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Json,
+    Protobuf,
+}
+
 /// Whether what was said goes along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Messages {
@@ -68,9 +85,11 @@ enum Profile {
 #[derive(Debug)]
 struct Otlp {
     authorization: Option<Secret>,
+    encoding: Encoding,
     profile: Profile,
     messages: Messages,
     resource: Value,
+    scope: Value,
 }
 
 fn build(settings: &Settings) -> Result<Box<dyn Sink>, Problem> {
@@ -91,16 +110,59 @@ fn build(settings: &Settings) -> Result<Box<dyn Sink>, Problem> {
         "redacted" => Messages::Redacted,
         _ => Messages::Off,
     };
-    let service = own.text_or("service_name", &["OTEL_SERVICE_NAME"])?;
-    let mut resource = Attributes::default();
-    resource.text("service.name", service.as_deref().unwrap_or("calltap"));
-    for (name, value) in own.texts("resource")? {
-        resource.text(&name, &value);
-    }
+    let encoding = encoding(settings, &mut own)?;
+    let resource = resource(settings, &mut own)?;
     let authorization = settings.api_key.is_some().then(|| own.bearer(&KIND)).transpose()?;
     own.finish()?;
-    let resource = json!({"attributes": resource.0});
-    Ok(Box::new(Otlp { authorization, profile, messages, resource }))
+    let scope = json!({"name": "calltap", "version": env!("CARGO_PKG_VERSION")});
+    Ok(Box::new(Otlp { authorization, encoding, profile, messages, resource, scope }))
+}
+
+/// Who sends: what the configuration says goes before what the environment says.
+fn resource(settings: &Settings, own: &mut Own<'_>) -> Result<Value, Problem> {
+    let variable = settings.environment.get("OTEL_RESOURCE_ATTRIBUTES");
+    let mut all = Map::new();
+    all.insert("service.name".to_owned(), "calltap".into());
+    for pair in variable.map_or("", String::as_str).split(',') {
+        if let Some((name, value)) = pair.split_once('=') {
+            all.insert(name.trim().to_owned(), decoded(value.trim()).into());
+        }
+    }
+    if let Some(service) = own.text_or("service_name", &["OTEL_SERVICE_NAME"])? {
+        all.insert("service.name".to_owned(), service.into());
+    }
+    all.extend(own.texts("resource")?.into_iter().map(|(name, text)| (name, text.into())));
+    let mut attributes = Attributes::default();
+    attributes.members(&Value::Object(all));
+    Ok(json!({"attributes": attributes.0}))
+}
+
+/// A value that may be percent-encoded.
+fn decoded(value: &str) -> String {
+    percent_decode_str(value).decode_utf8().map_or_else(|_| value.to_owned(), Into::into)
+}
+
+/// What the configuration says, else what OpenTelemetry's own exporters would read.
+fn encoding(settings: &Settings, own: &mut Own<'_>) -> Result<Encoding, Problem> {
+    let chosen = settings.own.contains_key("encoding");
+    match own.choice("encoding", &["json", "protobuf"])? {
+        "protobuf" => return Ok(Encoding::Protobuf),
+        _ if chosen => return Ok(Encoding::Json),
+        _ => {}
+    }
+    let said = PROTOCOL.iter().filter_map(|name| Some((name, settings.environment.get(*name)?)));
+    let said = said.map(|(name, text)| (name, text.trim())).find(|(_, text)| !text.is_empty());
+    match said {
+        None | Some((_, "http/json")) => Ok(Encoding::Json),
+        Some((_, "http/protobuf")) => Ok(Encoding::Protobuf),
+        Some((name, other)) => Err(problem(
+            "encoding",
+            &format!(
+                "is not set, and {name} says `{other}`, which is not spoken here: set `encoding` to \
+                 json or protobuf, and `base_url` to where the collector takes HTTP (port 4318)"
+            ),
+        )),
+    }
 }
 
 impl Sink for Otlp {
@@ -110,8 +172,8 @@ impl Sink for Otlp {
 
     fn requests(&self, records: &[Record]) -> Vec<Request> {
         let room = Limits { bytes: LIMITS.bytes - FRAME_BYTES, ..LIMITS };
-        let spans: Vec<Bytes> =
-            records.iter().map(|record| fit(&self.span(record), room.bytes - 2)).collect();
+        let item = |record| self.item(record, room.bytes - 2);
+        let spans: Vec<Bytes> = records.iter().map(item).collect();
         let one = |run: Range<usize>| self.request(&spans[run.clone()], run.collect());
         runs(&spans, room).into_iter().map(one).collect()
     }
@@ -122,9 +184,8 @@ impl Sink for Otlp {
         if status != 200 {
             return None;
         }
-        let body: Value = serde_json::from_slice(body).ok()?;
-        let rejected = &body.as_object()?.get("partialSuccess")?["rejectedSpans"];
-        let count = rejected.as_i64().or_else(|| rejected.as_str()?.parse().ok()).unwrap_or(0);
+        // Some back ends answer in JSON whatever they are sent.
+        let count = rejected(body).or_else(|| protobuf::rejected(body))?;
         Some(if count > 0 { Verdict::Refused } else { Verdict::Delivered })
     }
 
@@ -135,25 +196,44 @@ impl Sink for Otlp {
 }
 
 impl Otlp {
+    /// A span as it stands in a request.
+    fn item(&self, record: &Record, max: usize) -> Bytes {
+        let span = fit(&self.span(record), max);
+        match (self.encoding, serde_json::from_slice(&span)) {
+            (Encoding::Protobuf, Ok(span)) => {
+                protobuf::item(&self.resource, &self.scope, &span, self.schema()).into()
+            }
+            _ => span,
+        }
+    }
+
+    fn schema(&self) -> Option<&'static str> {
+        match self.profile {
+            Profile::GenAi(generation) => generation.schema_url(),
+            Profile::OpenInference => None,
+        }
+    }
+
     fn request(&self, spans: &[Bytes], records: Vec<usize>) -> Request {
         let key = self.authorization.clone();
         let headers = key.map(|key| ("authorization", key)).into_iter().collect();
-        if spans.is_empty() {
-            return Request::json(PATH, headers, "{\"resourceSpans\":[]}".into(), records);
-        }
-        let scope = json!({"name": "calltap", "version": env!("CARGO_PKG_VERSION")});
-        let before = format!(
-            "{{\"resourceSpans\":[{{\"resource\":{},\"scopeSpans\":[{{\"scope\":{scope},\"spans\":[",
-            self.resource
-        );
-        let schema = match self.profile {
-            Profile::GenAi(generation) => {
-                format!(",\"schemaUrl\":{}", json!(generation.schema_url()))
+        let (kind, body) = match self.encoding {
+            Encoding::Protobuf => ("application/x-protobuf", body("", spans, "", "")),
+            Encoding::Json if spans.is_empty() => {
+                ("application/json", body("{\"resourceSpans\":[]}", spans, "", ""))
             }
-            Profile::OpenInference => String::new(),
+            Encoding::Json => {
+                let (resource, scope) = (&self.resource, &self.scope);
+                let before = format!(
+                    "{{\"resourceSpans\":[{{\"resource\":{resource},\"scopeSpans\":[{{\"scope\":{scope},\"spans\":["
+                );
+                let schema = self.schema().map(|url| format!(",\"schemaUrl\":{}", json!(url)));
+                let after = format!("]{}}}]}}]}}", schema.unwrap_or_default());
+                ("application/json", body(&before, spans, ",", &after))
+            }
         };
-        let body = body(&before, spans, ",", &format!("]{schema}}}]}}]}}"));
-        Request::batch(PATH, headers, body, records)
+        let parts = body.parts;
+        Request { parts, ..Request::post(PATH, headers, kind, body.bytes, records) }
     }
 
     fn span(&self, record: &Record) -> Value {
@@ -174,6 +254,7 @@ impl Otlp {
                 (name, Vec::new())
             }
         };
+        shared_attributes(&mut attributes, record);
         own_attributes(&mut attributes, record);
         span.put("name", name);
         span.put("kind", CLIENT);
@@ -187,11 +268,61 @@ impl Otlp {
             json!({"timeUnixNano": at, "name": name, "attributes": attributes.0})
         };
         span.add("events", events.into_iter().map(event).collect::<Vec<_>>());
-        if let Some(message) = error_text(record) {
-            span.put("status", json!({"code": ERROR, "message": message}));
+        if let Some(why) = error_type(record) {
+            // Providers quote the question in what they say.
+            let said = error_text(record).filter(|_| self.messages == Messages::On);
+            span.put("status", json!({"code": ERROR, "message": said.unwrap_or(why)}));
         }
         span.into_value()
     }
+}
+
+/// How many spans a JSON answer says were rejected; `None` where it has no partial success.
+fn rejected(answer: &[u8]) -> Option<i64> {
+    let answer: Value = serde_json::from_slice(answer).ok()?;
+    let count = &answer.as_object()?.get("partialSuccess")?["rejectedSpans"];
+    Some(count.as_i64().or_else(|| count.as_str()?.parse().ok()).unwrap_or(0))
+}
+
+/// What every profile has.
+fn shared_attributes(attributes: &mut Attributes, record: &Record) {
+    let (host, port) = server(record.host.as_deref().unwrap_or_default());
+    if !host.is_empty() {
+        attributes.text("server.address", host);
+        attributes.int("server.port", Some(port.into()));
+    }
+    attributes.maybe("user.id", record.tags.user.as_deref());
+    attributes.maybe("deployment.environment.name", record.tags.environment.as_deref());
+    attributes.maybe("error.type", error_type(record).as_deref());
+}
+
+/// Reasons as completions give them; responses and runs say how they ended instead.
+fn finish_reasons(record: &Record) -> impl Iterator<Item = &str> {
+    record.finish_reasons.iter().map(|reason| match reason.as_str() {
+        "completed" => "stop",
+        "max_output_tokens" => "length",
+        reason => reason,
+    })
+}
+
+/// Host and port of an upstream; one that names no port is reached over TLS.
+fn server(authority: &str) -> (&str, u16) {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
+        _ => (authority, None),
+    };
+    (host.trim_start_matches('[').trim_end_matches(']'), port.unwrap_or(443))
+}
+
+/// The provider's code where it gave one, else its status, else how the call ended.
+fn error_type(record: &Record) -> Option<String> {
+    let ended = record.outcome;
+    if matches!(ended, Outcome::Completed | Outcome::ClientAborted) {
+        return None;
+    }
+    let status = record.status.filter(|status| *status >= 400).map(|status| status.to_string());
+    let said = record.error.as_ref().and_then(|error| error.code.clone().or(error.kind.clone()));
+    Some(said.or(status).unwrap_or_else(|| ended.as_str().to_owned()))
 }
 
 /// What no convention has a name for.
@@ -205,15 +336,12 @@ fn own_attributes(attributes: &mut Attributes, record: &Record) {
     attributes.maybe("calltap.session_path", tags.session_path.as_deref());
     attributes.maybe("calltap.customer", tags.customer.as_deref());
     attributes.maybe("calltap.reference", tags.reference.as_deref());
-    attributes.maybe("deployment.environment.name", tags.environment.as_deref());
     let cost = Costs::of(record).total.and_then(|cost| cost.as_f64());
     attributes.double("calltap.cost.usd", cost);
     for (name, value) in &tags.metadata {
         attributes.value(&format!("calltap.metadata.{name}"), value);
     }
-    if !tags.labels.is_empty() {
-        attributes.value("calltap.labels", &json!(tags.labels));
-    }
+    attributes.texts("calltap.labels", tags.labels.iter().map(String::as_str));
 }
 
 /// Lower-case hex of a length, and not all zeros.
@@ -229,146 +357,4 @@ fn span_id(id: Uuid) -> String {
 
 fn nanos(time: Timestamp) -> String {
     i128::from(time.0).max(0).saturating_mul(1000).to_string()
-}
-
-/// Attributes in the protocol's JSON.
-#[derive(Debug, Default)]
-struct Attributes(Vec<Value>);
-
-impl Attributes {
-    fn push(&mut self, name: &str, value: &Value) {
-        self.0.push(json!({"key": name, "value": value}));
-    }
-
-    fn text(&mut self, name: &str, text: &str) {
-        self.push(name, &json!({"stringValue": text}));
-    }
-
-    fn maybe(&mut self, name: &str, text: Option<&str>) {
-        if let Some(text) = text {
-            self.text(name, text);
-        }
-    }
-
-    fn flag(&mut self, name: &str, flag: bool) {
-        self.push(name, &json!({"boolValue": flag}));
-    }
-
-    /// 64-bit integers are texts in the protocol's JSON.
-    fn int(&mut self, name: &str, number: Option<u64>) {
-        if let Some(number) = number {
-            self.push(name, &json!({"intValue": number.to_string()}));
-        }
-    }
-
-    fn double(&mut self, name: &str, number: Option<f64>) {
-        if let Some(number) = number {
-            self.push(name, &json!({"doubleValue": number}));
-        }
-    }
-
-    /// A value of the kind that it is; objects as JSON text.
-    fn value(&mut self, name: &str, value: &Value) {
-        if let Some(value) = any(value) {
-            self.push(name, &value);
-        }
-    }
-
-    fn members(&mut self, value: &Value) {
-        for (name, value) in value.as_object().unwrap_or(&Map::new()) {
-            self.value(name, value);
-        }
-    }
-}
-
-fn any(value: &Value) -> Option<Value> {
-    Some(match value {
-        Value::Null => return None,
-        Value::Bool(flag) => json!({"boolValue": flag}),
-        Value::String(text) => json!({"stringValue": text}),
-        Value::Number(number) if number.is_i64() => json!({"intValue": number.to_string()}),
-        Value::Number(number) => json!({"doubleValue": number.as_f64()?}),
-        Value::Array(items) if items.iter().all(Value::is_string) => {
-            json!({"arrayValue": {"values": items.iter().filter_map(any).collect::<Vec<_>>()}})
-        }
-        other => json!({"stringValue": other.to_string()}),
-    })
-}
-
-/// Words as they are, or how many there were.
-fn words(text: &str, messages: Messages) -> String {
-    match messages {
-        Messages::Redacted => format!("[{} characters]", text.chars().count()),
-        _ => text.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sink::{fixtures, tests::settings};
-
-    fn sink(own: &str) -> Box<dyn Sink> {
-        let mut settings = settings(&KIND);
-        settings.own.extend(own.parse::<toml::Table>().unwrap());
-        build(&settings).unwrap()
-    }
-
-    fn span(own: &str, record: Record) -> Value {
-        let requests = sink(own).requests(&[record]);
-        let body: Value = serde_json::from_slice(&requests[0].body).unwrap();
-        body["resourceSpans"][0]["scopeSpans"][0]["spans"][0].clone()
-    }
-
-    #[test]
-    fn spans_hang_on_the_incoming_trace() {
-        let traced = span("", fixtures::chat());
-        assert_eq!(traced["traceId"], "0af7651916cd43dd8448eb211c80319c");
-        assert_eq!(traced["parentSpanId"], "b7ad6b7169203331");
-        let alone =
-            span("", fixtures::record(json!({"trace": {"trace_id": "0", "parent_id": "1"}})));
-        assert_eq!(alone["traceId"], "0197341c5a007000800000000000000a");
-        assert!(alone.get("parentSpanId").is_none());
-        assert!(is_id(alone["spanId"].as_str().unwrap(), 16));
-    }
-
-    #[test]
-    fn words_go_along_only_where_asked_for() {
-        for profile in ["genai-1.36", "genai-1.41", "genai-latest", "openinference"] {
-            let said = |messages: &str| {
-                let own = format!("profile = '{profile}'\nmessages = '{messages}'");
-                let text = span(&own, fixtures::chat()).to_string();
-                (text.contains("On its way."), text.contains("[11 characters]"))
-            };
-            assert_eq!(said("on"), (true, false), "{profile}");
-            assert_eq!(said("off"), (false, false), "{profile}");
-            assert_eq!(said("redacted"), (false, true), "{profile}");
-        }
-    }
-
-    #[test]
-    fn partial_success_is_judged() {
-        let sink = sink("");
-        let judge = |body: Value| sink.verdict(&[], 200, body.to_string().as_bytes());
-        let rejected = |count: Value| json!({"partialSuccess": {"rejectedSpans": count}});
-        assert_eq!(judge(rejected(json!("2"))), Some(Verdict::Refused));
-        assert_eq!(judge(rejected(json!(1))), Some(Verdict::Refused));
-        assert_eq!(judge(rejected(json!("0"))), Some(Verdict::Delivered));
-        assert_eq!(judge(json!({"partialSuccess": {}})), Some(Verdict::Delivered));
-        assert_eq!(judge(json!({})), None);
-    }
-
-    #[test]
-    fn the_environment_may_ask_for_the_latest_names() {
-        let mut settings = settings(&KIND);
-        let opt_in = "OTEL_SEMCONV_STABILITY_OPT_IN".to_owned();
-        settings.environment.insert(opt_in, "http,gen_ai_latest_experimental".to_owned());
-        let text = |settings: &Settings| {
-            let request = build(settings).unwrap().requests(&[fixtures::chat()]).remove(0);
-            String::from_utf8(request.body.to_vec()).unwrap()
-        };
-        assert!(text(&settings).contains("gen_ai.request.stream"));
-        settings.own.insert("profile".to_owned(), "genai-1.36".into());
-        assert!(!text(&settings).contains("gen_ai.request.stream"));
-    }
 }

@@ -5,6 +5,8 @@ import os
 
 import httpx
 
+from adapters.openai_sync import TOOL
+
 PACKAGE = "httpx"
 SDK = "httpx"
 AGENT = r"python-httpx/"
@@ -40,6 +42,16 @@ async def stream(client, prompt):
                 event = json.loads(line.removeprefix("data: "))
                 assert "error" not in event and "usage" not in event
                 yield event["choices"][0]["delta"].get("content") or ""
+
+
+async def tools(client, prompt):
+    answer = post(client, "chat/completions", ask(prompt) | {"tools": [TOOL]})
+    return json.loads(answer["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"])
+
+
+async def structured(client, prompt):
+    answer = post(client, "chat/completions", ask(prompt) | {"response_format": {"type": "json_object"}})
+    return json.loads(answer["choices"][0]["message"]["content"])
 
 
 async def responses(client, prompt):

@@ -1,9 +1,11 @@
 """Instructor."""
 
+import json
+
 import instructor
 
 from adapters import openai_sync
-from adapters.openai_sync import City, ask
+from adapters.openai_sync import TOOL, City, ask
 
 PACKAGE = "instructor"
 SDK = openai_sync.SDK
@@ -22,6 +24,11 @@ async def stream(client, prompt):
     with client.chat.completions.create(**ask(prompt), response_model=None, stream=True) as chunks:
         for chunk in chunks:
             yield chunk.choices[0].delta.content or ""
+
+
+async def tools(client, prompt):
+    answer = client.chat.completions.create(**ask(prompt), response_model=None, tools=[TOOL])
+    return json.loads(answer.choices[0].message.tool_calls[0].function.arguments)
 
 
 async def structured(client, prompt):

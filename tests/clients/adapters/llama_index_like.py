@@ -3,6 +3,7 @@
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
 
+from adapters.openai_sync import City
 from pull import pulled
 
 PACKAGE = "llama-index-llms-openai-like"
@@ -36,3 +37,7 @@ def stream(client, prompt):
 async def tools(client, prompt):
     answer = client.chat_with_tools([FunctionTool.from_defaults(weather)], user_msg=prompt)
     return client.get_tool_calls_from_response(answer)[0].tool_kwargs
+
+
+async def structured(client, prompt):
+    return client.as_structured_llm(City).complete(prompt).raw.model_dump()

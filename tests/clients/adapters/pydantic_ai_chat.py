@@ -1,15 +1,16 @@
 """Pydantic AI over chat completions."""
 
 import openai
-from pydantic_ai import Agent
+from pydantic_ai import Agent, Embedder
+from pydantic_ai.embeddings.openai import OpenAIEmbeddingModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from adapters.openai_sync import City
 
 PACKAGE = "pydantic-ai-slim"
-SDK = "pydantic-ai"
-AGENT = r"pydantic-ai/"
+SDK = {"chat.completions": "pydantic-ai", "responses": "pydantic-ai", "embeddings": "openai-python"}
+AGENT = r"pydantic-ai/|AsyncOpenAI/Python "
 MODEL = "gpt-4o-mini"
 
 
@@ -54,3 +55,8 @@ async def structured(client, prompt):
 
 async def responses(client, prompt):
     return (await agent(client, OpenAIResponsesModel).run(prompt)).output
+
+
+async def embed(client, texts):
+    embedder = Embedder(OpenAIEmbeddingModel("text-embedding-3-small", provider=client))
+    return (await embedder.embed_documents(texts)).embeddings
