@@ -3,6 +3,8 @@
 # make test   installs what the tests need in the tree, runs all of them
 # make clients-matrix  the tests with client libraries, and docs/clients-matrix.md from what they saw
 # make check  formatting, lints and documentation, with warnings as errors
+# make soak   a light load with faults for SOAK_MINUTES (60); make chaos  the long form of every claim in
+#             docs/reliability.md, for most of a day (CHAOS names some, CHAOS_SHARE takes so many percent of each)
 # make fuzz   every fuzz target for FUZZ_SECONDS (60); FUZZ names some of them
 # make bench  each step by itself (benches/), then the rig of ../shared/bench for BENCH_ROUNDS (5), beside the bare
 #             floor and nginx where they are; target/bench/report-DATE.md says what came out, and on which machine
@@ -14,10 +16,11 @@ UI := ui
 RIG := ../shared/bench
 FUZZ ?= $(sort $(basename $(notdir $(wildcard fuzz/targets/*.rs))))
 FUZZ_SECONDS ?= 60
+SOAK_MINUTES ?= 60
 BENCH_ROUNDS ?= 5
 REPORT = report-$(shell date +%F).md
 
-.PHONY: run test check bench fuzz clean rust-test client-test clients-matrix ui ui-test
+.PHONY: run test check bench soak chaos fuzz clean rust-test client-test clients-matrix ui ui-test
 
 run:
 	@if command -v npm >/dev/null 2>&1; then $(MAKE) --no-print-directory ui; else echo "Node is not installed: building without the dashboard"; fi
@@ -87,6 +90,12 @@ check:
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; else echo "cargo-deny is not installed: licences and advisories not checked"; fi
+
+soak:
+	CALLTAP_TEST_SOAK=$(SOAK_MINUTES) cargo test --test it -- soak:: --nocapture
+
+chaos:
+	@tests/chaos
 
 bench:
 	@test -d $(RIG) || { echo "the rig is not here: $(RIG)"; exit 1; }

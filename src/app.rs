@@ -26,7 +26,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     net::TcpListener,
@@ -158,6 +158,7 @@ impl App {
             unrecorded: Arc::clone(&unrecorded),
             stopping: Arc::clone(&stopping),
             uncounted: 0.into(),
+            since: (Timestamp::now(), Instant::now()),
         };
         let runtime = tokio::runtime::Handle::current();
         let recorder_thread = std::thread::Builder::new()

@@ -42,7 +42,7 @@ impl Answer for Door {
         {
             return Either::Right(Box::pin(call(router.clone(), request)));
         }
-        let foreign = api::foreign_origin(request.headers(), &doors(&self.config.load()));
+        let foreign = api::foreign_origin(request.headers(), &call_doors(&self.config.load()));
         let refusal = foreign.then(|| {
             ProxyError::forbidden(
                 "the call comes from a web page of another origin; \
@@ -72,6 +72,11 @@ async fn call(router: axum::Router, request: Request<Incoming>) -> Response<Body
         Ok(response) => response,
         Err(never) => match never {},
     }
+}
+
+/// The doors of calls, whose listener may be another one.
+fn call_doors(config: &Config) -> api::Doors {
+    api::Doors { loopback: config.server.listen.ip().is_loopback(), ..doors(config) }
 }
 
 /// Who may ask for what.

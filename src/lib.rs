@@ -11,6 +11,7 @@ pub mod content;
 pub mod counted;
 pub mod delivery;
 pub mod door;
+pub mod failpoint;
 pub mod interpret;
 pub mod lineage;
 pub mod metrics;

@@ -7,6 +7,7 @@ use crate::{
     assistants::{Assistants, Derived, Found, Seen},
     codec, content,
     counted::{Counted, count_elsewhere},
+    failpoint,
     interpret::{Interpreted, QUERY_KEPT, begun, interpret, started, text_of, whole},
     lineage::{Lineage, Link},
     metrics::Metrics,
@@ -77,6 +78,8 @@ pub struct Recorder {
     pub stopping: Arc<AtomicBool>,
     /// Bytes of calls that wait for their tokens to be counted.
     pub uncounted: AtomicUsize,
+    /// Wall and monotonic clock when they were first read together.
+    pub since: (Timestamp, Instant),
 }
 
 /// A call without usage on its way to the thread that counts tokens.
@@ -126,19 +129,28 @@ impl Recorder {
             }
             let hurries = batch.len() == BATCH || batch.iter().any(|call| call.is_awaited());
             for captured in batch.drain(..) {
-                self.record(*captured, later);
+                self.guard(|| self.record(*captured, later));
             }
             if looked.elapsed() >= JOURNAL_AFTER {
                 looked = Instant::now();
-                self.write_journal();
+                self.guard(|| self.write_journal());
             }
-            self.tell_overdue();
+            self.guard(|| self.tell_overdue());
             for _ in 0..self.unrecorded.swap(0, Ordering::Relaxed) {
                 self.store.count_dropped("recorder_full");
             }
             if taken.is_some() && !hurries {
                 std::thread::sleep(GATHER);
             }
+        }
+    }
+
+    /// A panic costs what it was about, which is counted, and not the thread that every call depends on.
+    fn guard(&self, step: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(step)).is_err() {
+            self.metrics.capture_dropped("capture_error");
+            self.store.count_dropped("capture_error");
+            tracing::error!("something could not be recorded");
         }
     }
 
@@ -199,7 +211,7 @@ impl Recorder {
             if catch_unwind(AssertUnwindSafe(|| read.measure(&book))).is_err() {
                 read.record.notes.push("capture_error: tokens could not be counted".to_owned());
             }
-            self.finish(&exchange, Some(read), done);
+            self.guard(|| self.finish(&exchange, Some(read), done));
             self.uncounted.fetch_sub(size, Ordering::Relaxed);
         }
     }
@@ -213,7 +225,9 @@ impl Recorder {
         let mut entry = masked.unwrap_or_else(|()| {
             self.metrics.capture_dropped("capture_error");
             tracing::error!(call.id = %exchange.head.id, "a call could not be read; its record is bare");
-            let mut record = begun(&exchange.head);
+            let masked = || mask(begun(&exchange.head), &self.redactor.load()).0;
+            let mut record = catch_unwind(AssertUnwindSafe(masked))
+                .unwrap_or_else(|_| without_texts(begun(&exchange.head)));
             record.notes.push("capture_error: the call could not be read".to_owned());
             Entry { record, bodies: None, answer: None, json: None, text: None }
         });
@@ -253,15 +267,21 @@ impl Recorder {
             let whole = whole(exchange, record);
             let seen = Seen { record: &whole, keep: head.keep_content, host: head.host.as_deref() };
             let mut assistants = self.assistants.lock().unwrap_or_else(PoisonError::into_inner);
-            assistants.observe(seen, Timestamp::now())
+            assistants.observe(seen, self.steady())
         }));
         self.attached(found.unwrap_or_default())
+    }
+
+    /// The time, as if the wall clock had not been set since the start: deadlines are measured by it.
+    fn steady(&self) -> Timestamp {
+        let passed = self.since.1.elapsed().as_micros();
+        self.since.0.plus_us(i64::try_from(passed).unwrap_or(i64::MAX))
     }
 
     /// Messages that have waited too long for their run.
     fn tell_overdue(&self) {
         let mut assistants = self.assistants.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = assistants.due(Timestamp::now());
+        let found = assistants.due(self.steady());
         drop(assistants);
         if !found.derived.is_empty() {
             self.store.append_derived(self.attached(found));
@@ -341,6 +361,7 @@ impl Recorder {
 
     /// The store bounds what waits in it; what has no room there yet waits here.
     fn append(&self, entry: Entry, attached: Attached, done: Option<Waiter>) {
+        failpoint::reach("store");
         // A strict client waits: it is told at once what becomes of its record.
         while done.is_none() && !self.store.has_room() {
             std::thread::sleep(STORE_FULL_PAUSE);
@@ -380,6 +401,7 @@ fn masked(text: &str, redactor: &Redactor) -> String {
 
 /// The record with every match masked, wherever it stood; as JSON too, where nothing had to be.
 fn mask(record: Record, redactor: &Redactor) -> (Record, Option<String>) {
+    failpoint::reach("redact");
     let mut json = Vec::with_capacity(JSON_BYTES);
     let written = serde_json::to_writer(&mut json, &record).map(|()| String::from_utf8(json));
     let Ok(Ok(json)) = written else { return (record, None) };
@@ -390,13 +412,17 @@ fn mask(record: Record, redactor: &Redactor) -> (Record, Option<String>) {
         masked.notes.push(format!("redacted: {}", kinds.join(", ")));
         return (masked, None);
     }
-    let mut bare = record;
-    bare.tags = Tags::default();
-    bare.parameters.clear();
-    bare.error = None;
-    bare.headers = Headers::default();
-    bare.notes = vec!["redacted: metadata could not be masked and was left out".to_owned()];
-    (bare, None)
+    (without_texts(record), None)
+}
+
+/// The record without anything that a caller or provider wrote.
+fn without_texts(mut record: Record) -> Record {
+    record.tags = Tags::default();
+    record.parameters.clear();
+    record.error = None;
+    record.headers = Headers::default();
+    record.notes = vec!["redacted: metadata could not be masked and was left out".to_owned()];
+    record
 }
 
 /// Masks the messages of a websocket. Where something matched, they take the place of the frames.

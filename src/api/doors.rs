@@ -93,13 +93,17 @@ fn is_local(host: Option<&str>) -> bool {
     LOCAL_HOSTS.contains(&name.as_str())
 }
 
-/// Whether a browser says that another site's page is behind the request.
+/// Whether a browser says that another site's page is behind the request. On loopback a page of the
+/// very host that was asked for is foreign too, where that is a name of elsewhere (DNS rebinding).
 pub fn foreign_origin(headers: &HeaderMap, doors: &Doors) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let allowed = |origin: &str| doors.allowed_origins.iter().any(|allowed| allowed == origin);
-    match text("origin") {
-        Some(origin) => !allowed(origin) && !is_same(origin, text("host")),
-        None => text("sec-fetch-site") == Some("cross-site"),
+    let host = text("host");
+    let is_rebound = doors.loopback && !is_local(host);
+    match (text("origin"), text("sec-fetch-site")) {
+        (Some(origin), _) => !allowed(origin) && (is_rebound || !is_same(origin, host)),
+        (None, Some(site)) => site == "cross-site" || is_rebound,
+        (None, None) => false,
     }
 }
 
@@ -142,13 +146,13 @@ mod tests {
     fn foreign_pages_are_told_apart() {
         let doors =
             Doors { allowed_origins: vec!["https://app.example".into()], ..Doors::default() };
-        let foreign = |pairs: &[(&'static str, &str)]| {
-            let headers: HeaderMap = pairs
-                .iter()
-                .map(|(n, v)| (header::HeaderName::from_static(n), v.parse().unwrap()))
-                .collect();
-            foreign_origin(&headers, &doors)
+        let map = |pairs: &[(&'static str, &str)]| -> HeaderMap {
+            let parse = |(n, v): &(&'static str, &str)| {
+                (header::HeaderName::from_static(n), v.parse().unwrap())
+            };
+            pairs.iter().map(parse).collect()
         };
+        let foreign = |pairs: &[(&'static str, &str)]| foreign_origin(&map(pairs), &doors);
         let host = ("host", "127.0.0.1:4777");
         assert!(!foreign(&[host]));
         assert!(!foreign(&[host, ("origin", "http://127.0.0.1:4777")]));
@@ -158,6 +162,13 @@ mod tests {
         assert!(foreign(&[host, ("origin", "http://127.0.0.1:9999")]));
         assert!(foreign(&[host, ("origin", "null")]));
         assert!(foreign(&[host, ("sec-fetch-site", "cross-site")]));
+        let elsewhere = [("host", "evil.example"), ("origin", "http://evil.example")];
+        assert!(!foreign(&elsewhere));
+        let doors = Doors { loopback: true, ..doors.clone() };
+        let foreign = |pairs: &[(&'static str, &str)]| foreign_origin(&map(pairs), &doors);
+        assert!(foreign(&elsewhere));
+        assert!(foreign(&[("host", "evil.example"), ("sec-fetch-site", "same-origin")]));
+        assert!(!foreign(&[("host", "evil.example")]) && !foreign(&[host]));
     }
 
     #[test]

@@ -215,8 +215,9 @@ fn render(record: &Record, format: Format) -> Result<String, Stop> {
     let failed = |error: serde_json::Error| Stop::new(Exit::Failed, error);
     if format == Format::Jsonl {
         let line = serde_json::to_string(record).map_err(failed)?;
-        // Some readers take these two for line ends.
-        return Ok(line.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029"));
+        // Some readers take these for line ends.
+        let ends = [('\u{85}', "\\u0085"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")];
+        return Ok(ends.iter().fold(line, |line, (end, escape)| line.replace(*end, escape)));
     }
     let value = serde_json::to_value(record).map_err(failed)?;
     let cells: Vec<String> = COLUMNS
@@ -230,11 +231,13 @@ fn render(record: &Record, format: Format) -> Result<String, Stop> {
     Ok(cells.join(","))
 }
 
-/// Quoted where it must be; what a spreadsheet would take for a formula is disarmed.
+/// Quoted where it must be; what a spreadsheet would take for a formula, or a terminal for an order, is
+/// disarmed.
 fn cell(text: &str) -> String {
     let formula =
         text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.parse::<f64>().is_err();
-    let text = if formula { format!("'{text}") } else { text.to_owned() };
+    let text = out::safe(text, true);
+    let text = if formula { format!("'{text}") } else { text.into_owned() };
     if text.contains(['"', ',', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {

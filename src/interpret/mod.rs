@@ -7,6 +7,7 @@ pub use restore::{QUERY_KEPT, restore, search_text, text_of, whole};
 use crate::{
     codec::{self, Meaning, Reading},
     content::{self, Decoded},
+    failpoint,
     model::{
         Body, CallError, ChunkLog, Client, Cost, End, Exchange, Head, Headers, Model, Outcome,
         Record, Sizes, Tags, Timestamp, Timing, Usage, UsageSource,
@@ -52,10 +53,12 @@ pub struct Unmeasured {
 pub fn interpret(exchange: &Exchange, book: &PriceBook) -> Interpreted {
     let head = exchange.head.clone();
     let chunks = &exchange.chunks;
+    failpoint::reach("decode");
     let decoded = decode(&exchange.response_headers, &exchange.response.kept, chunks);
     let request = decode(&head.request_headers, &exchange.request.kept, &ChunkLog::default());
     let request = without(&request.bytes, head.member.as_ref());
     let content_type = header(&exchange.response_headers, "content-type");
+    failpoint::reach("read");
     let mut meaning = codec::read(&Reading {
         endpoint: &head.endpoint,
         provider: &head.provider,
@@ -87,6 +90,7 @@ pub fn interpret(exchange: &Exchange, book: &PriceBook) -> Interpreted {
     let holds_query = bodies.is_some() && head.tags.user_query.is_none();
     let unmeasured = broke_off(&record, &meaning, response.as_ref())
         .map(|broke_off| Unmeasured { request: meaning.request.take(), broke_off });
+    failpoint::reach("price");
     add_meaning(&mut record, meaning, &head, book);
     if !head.keep_content {
         strip_content(&mut record);
@@ -99,6 +103,7 @@ impl Interpreted {
     /// vocabulary may have to be loaded first.
     pub fn measure(&mut self, book: &PriceBook) {
         let Some(unmeasured) = self.unmeasured.take() else { return };
+        failpoint::reach("tokens");
         let record = &mut self.record;
         let model = record.model.served.as_deref().or(record.model.requested.as_deref());
         let tokens::Estimate { input, output, notes } = tokens::estimate(&tokens::Question {

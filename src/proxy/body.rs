@@ -3,6 +3,7 @@
 use super::{
     Shared,
     capture::{Capture, Durable, Upload, UploadTrouble},
+    pace::Pace,
 };
 use crate::{model::End, server::Flushes, splice::UsageCutter};
 use bytes::Bytes;
@@ -35,6 +36,8 @@ pub enum UpstreamBody {
         shared: Arc<Shared>,
         /// Bytes that may still come.
         room: u64,
+        /// How fast they have to.
+        pace: Pace,
     },
 }
 
@@ -48,11 +51,16 @@ impl Body for UpstreamBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed { inner, upload, shared, room } => {
-                let frame = match ready!(Pin::new(inner).poll_frame(cx)) {
-                    None => return Poll::Ready(None),
-                    Some(Ok(frame)) => frame,
-                    Some(Err(error)) => {
+            Self::Streamed { inner, upload, shared, room, pace } => {
+                let frame = match Pin::new(inner).poll_frame(cx) {
+                    Poll::Pending => {
+                        ready!(pace.poll_late(cx));
+                        upload.fail(UploadTrouble::TooSlow);
+                        return Poll::Ready(Some(Err("request body too slow".into())));
+                    }
+                    Poll::Ready(None) => return Poll::Ready(None),
+                    Poll::Ready(Some(Ok(frame))) => frame,
+                    Poll::Ready(Some(Err(error))) => {
                         upload.fail(UploadTrouble::ClientGone);
                         return Poll::Ready(Some(Err(error.into())));
                     }
@@ -64,6 +72,7 @@ impl Body for UpstreamBody {
                         return Poll::Ready(Some(Err("request body too large".into())));
                     };
                     *room = left;
+                    pace.came(data.len());
                     upload.push(data, &shared.spiller);
                 }
                 Poll::Ready(Some(Ok(frame)))

@@ -147,6 +147,7 @@ pub(super) fn send_failure(
     match call.capture.upload_trouble() {
         Some(UploadTrouble::ClientGone) => return Failure::ClientGone,
         Some(UploadTrouble::TooLarge) => return Failure::Refused(request::too_large()),
+        Some(UploadTrouble::TooSlow) => return Failure::Refused(request::too_slow()),
         None => {}
     }
     let why = error_chain(error);

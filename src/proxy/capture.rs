@@ -258,11 +258,9 @@ impl Capture {
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        let end = if self.shared.stopping.load(Ordering::Relaxed) {
-            End::Interrupted
-        } else {
-            End::ClientGone
-        };
+        // Stopped, or thrown out of a call that panics: calltap broke it off, not the client.
+        let is_own = self.shared.stopping.load(Ordering::Relaxed) || std::thread::panicking();
+        let end = if is_own { End::Interrupted } else { End::ClientGone };
         self.seal(end);
     }
 }
@@ -281,6 +279,8 @@ pub enum UploadTrouble {
     ClientGone,
     /// It is larger than allowed.
     TooLarge,
+    /// It comes too slowly.
+    TooSlow,
 }
 
 impl Upload {
@@ -295,7 +295,11 @@ impl Upload {
 
     /// The body will not be whole.
     pub fn fail(&self, trouble: UploadTrouble) {
-        let code = if trouble == UploadTrouble::ClientGone { 1 } else { 2 };
+        let code = match trouble {
+            UploadTrouble::ClientGone => 1,
+            UploadTrouble::TooLarge => 2,
+            UploadTrouble::TooSlow => 3,
+        };
         self.trouble.store(code, Ordering::Release);
     }
 
@@ -304,7 +308,8 @@ impl Upload {
         match self.trouble.load(Ordering::Acquire) {
             0 => None,
             1 => Some(UploadTrouble::ClientGone),
-            _ => Some(UploadTrouble::TooLarge),
+            2 => Some(UploadTrouble::TooLarge),
+            _ => Some(UploadTrouble::TooSlow),
         }
     }
 

@@ -113,6 +113,8 @@ fn is_protected(name: &HeaderName) -> bool {
             | "content-type"
             | "content-encoding"
             | "te"
+            | "via"
+            | "x-goog-api-key"
     ) || name.as_str().starts_with(OWN_PREFIX)
 }
 
@@ -169,13 +171,21 @@ const KEPT_PARAMETERS: &[&str] = &[
     "stream",
 ];
 
-/// The query string with every value masked that is not known to be harmless.
+/// The query string with every value masked that is not known to be harmless, and every name that does
+/// not look like one.
 pub fn masked_query(query: &str) -> String {
+    let is_name = |name: &str| {
+        let digits = name.bytes().filter(u8::is_ascii_digit).count();
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.[]$".contains(&byte);
+        name.len() <= 32 && digits <= 2 && name.bytes().all(is_plain)
+    };
     query
         .split('&')
         .map(|pair| match pair.split_once('=') {
-            Some((name, _)) if !KEPT_PARAMETERS.contains(&name) => format!("{name}=***"),
-            _ => pair.to_owned(),
+            Some((name, _)) if KEPT_PARAMETERS.contains(&name) => pair.to_owned(),
+            Some((name, _)) if is_name(name) => format!("{name}=***"),
+            None if is_name(pair) => pair.to_owned(),
+            _ => "***".to_owned(),
         })
         .collect::<Vec<_>>()
         .join("&")
@@ -236,5 +246,6 @@ mod tests {
     #[test]
     fn unknown_query_values_are_masked() {
         assert_eq!(masked_query("api-version=1&key=sk-1&x"), "api-version=1&key=***&x");
+        assert_eq!(masked_query("h4x0r5k3y&a%20b=1&include[]=x"), "***&***&include[]=x");
     }
 }

@@ -1,5 +1,6 @@
 //! calltap's own keys, and fingerprints of everybody else's.
 
+use super::{ProxyError, upstream::Upstream};
 use crate::{
     config::{Config, Key},
     model::{Secret, Tags},
@@ -64,14 +65,15 @@ impl Keys {
     /// of `x-calltap-key`.
     ///
     /// # Errors
-    /// When keys are in use and the request carries none of them.
+    /// When keys are in use and the request carries none of them, or one whose credential is not for
+    /// `to`.
     pub fn admit(
         &self,
         headers: &mut HeaderMap,
         own: Option<&str>,
-        azure: bool,
+        to: &Upstream,
         fingerprints: &Fingerprints,
-    ) -> Result<Caller, &'static str> {
+    ) -> Result<Caller, ProxyError> {
         if self.entries.is_empty() {
             let key = credential(headers).map(|(_, value)| fingerprints.of(value));
             return Ok(Caller { key, defaults: None });
@@ -80,15 +82,23 @@ impl Keys {
             Some(own) => (None, own.to_owned()),
             None => match credential(headers) {
                 Some((name, value)) => (Some(name), value.to_owned()),
-                None => return Err("the request carries no key"),
+                None => return Err(refused("the request carries no key")),
             },
         };
-        let entry = self.find(presented.as_bytes()).ok_or("the key is not known here")?;
+        let entry =
+            self.find(presented.as_bytes()).ok_or_else(|| refused("the key is not known here"))?;
         if let Some(upstream_key) = &entry.upstream_key {
+            if !to.is_trusted {
+                return Err(ProxyError::forbidden(format!(
+                    "the credential of this key goes to upstreams that are configured only; \
+                     add [upstreams.{}] to allow it",
+                    to.name
+                )));
+            }
             for name in &CARRIERS {
                 headers.remove(name);
             }
-            insert_credential(headers, upstream_key, azure);
+            insert_credential(headers, upstream_key, &*to.provider == "azure");
         } else if carrier.is_some() {
             // calltap's own key never goes upstream; what else the client sent does.
             for name in &CARRIERS {
@@ -111,6 +121,12 @@ impl Keys {
         }
         found
     }
+}
+
+fn refused(why: &str) -> ProxyError {
+    ProxyError::invalid_key(format!(
+        "{why}; send a calltap key in x-calltap-key or as bearer token"
+    ))
 }
 
 fn entry(key: &Key) -> Result<Entry, String> {
@@ -208,6 +224,7 @@ fn private_file(path: &Path) -> io::Result<fs::File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::Upstreams;
 
     fn keys(upstream_key: Option<&str>) -> Keys {
         let mut config = Config::default();
@@ -220,13 +237,36 @@ mod tests {
         Keys::new(&config).unwrap()
     }
 
+    fn admit_to(
+        upstream: &str,
+        keys: &Keys,
+        headers: &mut HeaderMap,
+        own: Option<&str>,
+    ) -> Result<Caller, ProxyError> {
+        let dir = tempfile::tempdir().unwrap();
+        let upstreams = Upstreams::new(&Config::default()).unwrap();
+        let to = upstreams.named(upstream).unwrap();
+        keys.admit(headers, own, to, &Fingerprints::open(dir.path()).unwrap())
+    }
+
     fn admit(
         keys: &Keys,
         headers: &mut HeaderMap,
         own: Option<&str>,
-    ) -> Result<Caller, &'static str> {
-        let dir = tempfile::tempdir().unwrap();
-        keys.admit(headers, own, false, &Fingerprints::open(dir.path()).unwrap())
+    ) -> Result<Caller, ProxyError> {
+        admit_to("openai", keys, headers, own)
+    }
+
+    #[test]
+    fn a_credential_goes_only_where_the_configuration_says() {
+        let mut headers = with("authorization", "Bearer ct-secret");
+        let refused = admit_to("ollama", &keys(Some("sk-up")), &mut headers, None).unwrap_err();
+        assert_eq!(refused.status, 403);
+        assert!(refused.message.contains("[upstreams.ollama]"), "{}", refused.message);
+        // The client's own credential is its own to give.
+        let mut headers = with("authorization", "Bearer sk-client");
+        admit_to("ollama", &keys(None), &mut headers, Some("ct-secret")).unwrap();
+        assert_eq!(headers.get("authorization").unwrap(), "Bearer sk-client");
     }
 
     fn with(name: &'static str, value: &str) -> HeaderMap {

@@ -12,6 +12,7 @@ mod error;
 mod headers;
 mod keys;
 mod metadata;
+mod pace;
 mod request;
 mod route;
 mod running;
@@ -283,9 +284,9 @@ impl Proxy {
         call.head.trace = metadata::trace(&parts.headers);
         let route = Self::route(settings, call, &parts)?;
         self.admit_caller(settings, call, &mut parts, &route)?;
-        self.guard_against_loops(&mut parts.headers)?;
         let upgrade = tunnel::take_upgrade(&mut parts);
         headers::strip_hop_by_hop(&mut parts.headers);
+        self.guard_against_loops(&mut parts.headers)?;
         parts.headers.remove(header::HOST);
         call.head.keep_content = settings.content == Content::Full;
 
@@ -339,15 +340,8 @@ impl Proxy {
         route: &Route,
     ) -> Result<(), Failure> {
         let own = call.labels.key.as_ref().map(crate::model::Secret::expose);
-        let azure = &*route.upstream.provider == "azure";
-        let caller = settings
-            .keys
-            .admit(&mut parts.headers, own, azure, &self.fingerprints)
-            .map_err(|why| {
-                ProxyError::invalid_key(format!(
-                    "{why}; send a calltap key in x-calltap-key or as bearer token"
-                ))
-            })?;
+        let caller =
+            settings.keys.admit(&mut parts.headers, own, &route.upstream, &self.fingerprints)?;
         call.head.client.key = caller.key;
         call.head.defaults = caller.defaults;
         Ok(())

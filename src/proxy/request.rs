@@ -1,20 +1,15 @@
 //! The request on its way upstream.
 
 use super::{
-    Call, Failure, Proxy, ProxyError, Settings, body::UpstreamBody, capture::micros, route::Route,
+    Call, Failure, Proxy, ProxyError, Settings, body::UpstreamBody, capture::micros, pace::Pace,
+    route::Route,
 };
 use crate::{config::StreamUsage, model::Client, splice};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, Uri, Version, header, request::Parts};
-use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Instant};
 
-/// Longest wait for the next piece of a request body.
-const BODY_SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Most bytes reserved on the word of a `Content-Length`.
 const RESERVE_MAX: usize = 1 << 20;
 
@@ -45,6 +40,7 @@ impl Proxy {
                 upload,
                 shared,
                 room: settings.max_body,
+                pace: Pace::default(),
             });
         }
         let waiting = Instant::now();
@@ -80,22 +76,26 @@ fn may_be_edited(method: &Method, headers: &HeaderMap) -> bool {
 async fn collect(mut body: Incoming, max: u64, call: &mut Call) -> Result<Bytes, Failure> {
     let expected = usize::try_from(body.size_hint().lower()).unwrap_or(0);
     let (mut first, mut rest) = (None::<Bytes>, BytesMut::new());
+    let mut pace = Pace::default();
     loop {
-        let frame = match tokio::time::timeout(BODY_SILENCE_MAX, body.frame()).await {
-            Err(_) => {
-                return Err(ProxyError::request_timeout(
-                    "the request body stopped arriving; send it without long pauses",
-                )
-                .into());
+        let next = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
+            Poll::Ready(next) => Poll::Ready(Some(next)),
+            Poll::Pending => pace.poll_late(cx).map(|()| None),
+        });
+        let frame = match next.await {
+            None => {
+                keep_partial(call, first.as_deref().unwrap_or(&rest));
+                return Err(too_slow().into());
             }
-            Ok(None) => break,
-            Ok(Some(Err(error))) => {
+            Some(None) => break,
+            Some(Some(Err(error))) => {
                 keep_partial(call, first.as_deref().unwrap_or(&rest));
                 return Err(broken(&error));
             }
-            Ok(Some(Ok(frame))) => frame,
+            Some(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
+        pace.came(data.len());
         let held = first.as_ref().map_or(0, Bytes::len) + rest.len();
         if u64::try_from(held + data.len()).is_ok_and(|len| len > max) {
             keep_partial(call, first.as_deref().unwrap_or(&rest));
@@ -147,6 +147,13 @@ fn broken(error: &hyper::Error) -> Failure {
 pub(super) fn too_large() -> ProxyError {
     ProxyError::body_too_large(
         "the request body is larger than calltap allows; raise server.max_body or send less",
+    )
+}
+
+/// The answer to a body that comes too slowly.
+pub(super) fn too_slow() -> ProxyError {
+    ProxyError::request_timeout(
+        "the request body stopped arriving, or comes too slowly; send it without long pauses",
     )
 }
 

@@ -121,7 +121,7 @@ pub fn find(
     query: Option<&str>,
     named: Option<&str>,
 ) -> Result<Route, NoRoute> {
-    if path.split('/').any(is_dots) {
+    if leaves_base(path) {
         return Err(NoRoute::Dots);
     }
     if let Some(name) = named {
@@ -149,13 +149,18 @@ pub fn find(
     }
 }
 
-/// `.` and `..`, plain or percent-encoded.
-fn is_dots(segment: &str) -> bool {
-    if !segment.starts_with(['.', '%']) || segment.len() > 6 {
-        return false;
+/// Whether a segment is `.` or `..`, also for an upstream that undoes escapes first, splits at
+/// backslashes, or ends a segment at `;`.
+fn leaves_base(path: &str) -> bool {
+    let is_dots = |segment: &str| matches!(segment, "." | "..");
+    if !path.contains(['%', '\\', ';']) {
+        return path.split('/').any(is_dots);
     }
-    let plain = segment.replace("%2e", ".").replace("%2E", ".");
-    plain == "." || plain == ".."
+    let mut plain = path.to_ascii_lowercase();
+    for (escape, meant) in [("%2e", "."), ("%2f", "/"), ("%5c", "/"), ("\\", "/"), ("%3b", ";")] {
+        plain = plain.replace(escape, meant);
+    }
+    plain.split('/').filter_map(|segment| segment.split(';').next()).any(is_dots)
 }
 
 /// The base URL holds the version, so one leading `/v1` of the client's path is dropped.
@@ -254,7 +259,19 @@ mod tests {
         assert_eq!(fails("/nosuch/v1/chat"), NoRoute::UnknownUpstream("nosuch".into()));
         assert_eq!(fails("/nosuch"), NoRoute::UnknownPath);
         assert_eq!(fails("/local/../../admin"), NoRoute::Dots);
-        assert_eq!(fails("/v1/%2e%2E/x"), NoRoute::Dots);
+        for dots in [
+            "/v1/%2e%2E/x",
+            "/v1/..%2Fx",
+            "/v1/a%5c..%5Cx",
+            "/v1/a\\.\\x",
+            "/v1/..;a=b/x",
+            "/v1/.%2e",
+        ] {
+            assert_eq!(fails(dots), NoRoute::Dots, "{dots}");
+        }
+        for plain in ["/v1/a%2Fb..c", "/v1/...", "/v1/a;b=..c", "/v1/%252e%252e/x"] {
+            assert!(to(&upstreams, plain, None, None).is_ok(), "{plain}");
+        }
     }
 
     #[test]

@@ -63,6 +63,9 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Provider slug.
     pub provider: Arc<str>,
+    /// Whether the configuration names it, or takes it as the default: built-in ones that it does not
+    /// name never get a credential of calltap's.
+    pub is_trusted: bool,
     /// Base URL without trailing slash.
     pub base_url: String,
     /// Scheme and authority of the base URL.
@@ -103,18 +106,19 @@ impl Upstreams {
             .map(|(name, ..)| *name)
             .chain(config.upstreams.keys().map(String::as_str))
             .collect();
-        let none = Options::default();
-        for name in names {
-            let options = config.upstreams.get(name).unwrap_or(&none);
-            let upstream = Upstream::new(name, options, &tls)
-                .map_err(|why| format!("upstreams.{name}: {why}"))?;
-            by_name.insert(name.to_owned(), Arc::new(upstream));
-        }
         let default = config
             .upstreams
             .iter()
             .find(|(_, options)| options.default == Some(true))
             .map_or(DEFAULT, |(name, _)| name);
+        let none = Options::default();
+        for name in names {
+            let options = config.upstreams.get(name).unwrap_or(&none);
+            let mut upstream = Upstream::new(name, options, &tls)
+                .map_err(|why| format!("upstreams.{name}: {why}"))?;
+            upstream.is_trusted = name == default || config.upstreams.contains_key(name);
+            by_name.insert(name.to_owned(), Arc::new(upstream));
+        }
         let default =
             by_name.get(default).cloned().ok_or_else(|| format!("no upstream `{default}`"))?;
         Ok(Self { by_name, default })
@@ -184,6 +188,7 @@ impl Upstream {
             idle_timeout: options.idle_timeout.map_or(Duration::from_mins(5), |period| period.0),
             client: client(options.http2.unwrap_or_default(), connect, tls.clone()),
             tunnel_client: client(Http2::Off, connect, tls.clone()),
+            is_trusted: false,
             base_url,
         })
     }

@@ -6,8 +6,8 @@ pub use flush::Flushes;
 
 use axum::body::Body;
 use flush::CountedIo;
-use futures_util::FutureExt;
-use http::{Request, Response};
+use futures_util::{FutureExt, future::Either};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -18,7 +18,11 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
-    sync::Arc,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{
@@ -33,6 +37,8 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 const HEADER_LINES_MAX: usize = 100;
 /// Streams of one HTTP/2 connection at once.
 const H2_STREAMS_MAX: u32 = 128;
+/// Beyond its time, a head has this much more until its connection is cut without an answer.
+const HEAD_GRACE: Duration = Duration::from_secs(1);
 /// Pause after the system refused another connection (out of descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Pause between two words about that in the log.
@@ -128,15 +134,24 @@ pub async fn serve(
         prepare(&stream);
         let service = service.clone();
         let flushes = Flushes::default();
+        let asked = Arc::new(AtomicBool::new(false));
+        let unused = unused(limits.header_timeout, Arc::clone(&asked));
         let io = CountedIo::new(TokioIo::new(stream), flushes.clone());
         let service = service_fn(move |request| {
-            service.answer(request, flushes.clone()).map(Ok::<_, Infallible>)
+            asked.store(true, Ordering::Relaxed);
+            // Called at once: a call is under watch before its future is ever polled.
+            let answer =
+                catch_unwind(AssertUnwindSafe(|| service.answer(request, flushes.clone())));
+            contained(answer).map(Ok::<_, Infallible>)
         });
         let connection = builder.serve_connection_with_upgrades(io, service);
         let connection = graceful.watch(connection.into_owned());
         connections.spawn(async move {
             // How a connection ends is told by the calls on it.
-            connection.await.ok();
+            tokio::select! {
+                _ = connection => {}
+                () = unused => {}
+            }
             drop(place);
         });
     }
@@ -149,6 +164,45 @@ pub async fn serve(
         cut();
     }
     connections.shutdown().await;
+}
+
+/// Returns when a connection was there for long enough without a request. What waits to know which
+/// HTTP is spoken has no timer of its own.
+async fn unused(patience: Duration, asked: Arc<AtomicBool>) {
+    tokio::time::sleep(patience + HEAD_GRACE).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A panic ends its call only: the client is told, and the connection closes.
+fn contained(
+    answer: std::thread::Result<impl Future<Output = Response<Body>>>,
+) -> impl Future<Output = Response<Body>> {
+    // No `async` block: it would hold the future twice, and with it every connection.
+    match answer {
+        Ok(answer) => {
+            let answer = AssertUnwindSafe(answer).catch_unwind();
+            Either::Left(answer.map(|answer| answer.unwrap_or_else(|_| broken())))
+        }
+        Err(_) => Either::Right(std::future::ready(broken())),
+    }
+}
+
+/// In OpenAI's shape, like every error that calltap makes.
+fn broken() -> Response<Body> {
+    let told = r#"{"error":{"message":"calltap failed at this call; its log says where","type":"server_error","param":null,"code":"calltap_internal"}}"#;
+    let mut response = Response::new(Body::from(told));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    for (name, value) in [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CONNECTION, "close"),
+        (HeaderName::from_static("x-calltap-error"), "1"),
+        (HeaderName::from_static("x-should-retry"), "false"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 fn prepare(stream: &TcpStream) {
@@ -173,4 +227,60 @@ fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(Duration::from_secs(30))
         .adaptive_window(true);
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    #[derive(Clone)]
+    struct Panics;
+
+    impl Answer for Panics {
+        fn answer(
+            &self,
+            request: Request<Incoming>,
+            _flushes: Flushes,
+        ) -> impl Future<Output = Response<Body>> + Send + 'static + use<> {
+            assert_ne!(request.uri().path(), "/at-once");
+            async move {
+                assert_ne!(request.uri().path(), "/later");
+                Response::new(Body::from("well"))
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_call_only() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(Stop::No);
+        let limits = Limits {
+            header_timeout: Duration::from_secs(5),
+            connections: 9,
+            grace: Duration::ZERO,
+        };
+        let serving = tokio::spawn(serve(listener, limits, stopped, || (), Panics));
+        let ask = async |path: &str| {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+            tokio::spawn(connection);
+            let request = Request::get(path).header("host", "x").body(String::new()).unwrap();
+            let answer = sender.send_request(request).await.unwrap();
+            let status = answer.status().as_u16();
+            (status, answer.into_body().collect().await.unwrap().to_bytes())
+        };
+        for _ in 0..3 {
+            for path in ["/at-once", "/later"] {
+                let (status, body) = ask(path).await;
+                let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                assert_eq!((status, &body["error"]["code"]), (500, &"calltap_internal".into()));
+            }
+            assert_eq!(ask("/").await, (200, "well".into()));
+        }
+        stop.send_replace(Stop::Now);
+        serving.await.unwrap();
+    }
 }

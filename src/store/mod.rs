@@ -179,7 +179,8 @@ impl Store {
         open::directory(dir)?;
         let lock = lock::take(dir)?;
         let file = dir.join(schema::FILE);
-        let open::Opened { conn, settled, unreadable, last, dropped } = open::sound(&file, true)?;
+        let open::Opened { conn, settled, unreadable, last, dropped } =
+            open::sound(&file, true, true)?;
         if settled > 0 {
             tracing::warn!(calls = settled, "calls were in flight when calltap last stopped");
         }

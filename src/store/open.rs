@@ -41,11 +41,11 @@ pub(super) struct Opened {
     pub(super) dropped: BTreeMap<String, u64>,
 }
 
-/// Opens the file for writing and settles what the last run left behind. A damaged file is set aside
-/// and a fresh one takes its place: capture must go on. `check` looks through the whole file, within
-/// limits.
-pub(super) fn sound(file: &Path, check: bool) -> Result<Opened, StoreError> {
-    let damage = match attempt(file, check) {
+/// Opens the file for writing. A damaged file is set aside and a fresh one takes its place: capture must
+/// go on. `check` looks through the whole file, within limits. `settle` deals with what the last run left
+/// behind: while calltap runs, the calls in the journal run too.
+pub(super) fn sound(file: &Path, check: bool, settle: bool) -> Result<Opened, StoreError> {
+    let damage = match attempt(file, check, settle) {
         Ok(Ok(opened)) => return Ok(opened),
         Ok(Err(damage)) => damage,
         Err(StoreError::Sqlite(error)) if schema::is_damage(&error) => error.to_string(),
@@ -57,16 +57,16 @@ pub(super) fn sound(file: &Path, check: bool) -> Result<Opened, StoreError> {
         kept = %aside.display(),
         "the store is damaged; it was set aside and a fresh one started"
     );
-    attempt(file, false)?.map_err(StoreError::Directory)
+    attempt(file, false, settle)?.map_err(StoreError::Directory)
 }
 
 /// The inner error says what is wrong with the file's content.
-fn attempt(file: &Path, check: bool) -> Result<Result<Opened, String>, StoreError> {
+fn attempt(file: &Path, check: bool, settle: bool) -> Result<Result<Opened, String>, StoreError> {
     if let Some(damage) = inspect(file, check)? {
         return Ok(Err(damage));
     }
     let mut conn = schema::open_writer(file)?;
-    let (settled, unreadable) = settle_journal(&mut conn)?;
+    let (settled, unreadable) = if settle { settle_journal(&mut conn)? } else { (0, 0) };
     let (last, dropped) = (last_seq(&conn)?, dropped(&conn)?);
     Ok(Ok(Opened { conn, settled, unreadable, last, dropped }))
 }

@@ -10,7 +10,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{oneshot, watch};
 
@@ -24,6 +24,8 @@ const GROUP_BYTES: usize = 4 << 20;
 const LINGER: Duration = Duration::from_millis(5);
 /// What a change of a lane holds beside its entries.
 const LANE_OVERHEAD: usize = 512;
+/// Records that are lost are told of once in this time: a flood of them must not become one of lines.
+const TELL: Duration = Duration::from_mins(1);
 /// Why an entry that finds the queue full, or the store closed, is counted.
 pub(super) const DROPPED: &str = "recorder";
 
@@ -114,6 +116,8 @@ struct State {
     trouble: Option<String>,
     dropped: BTreeMap<String, u64>,
     dropped_unsaved: bool,
+    /// When it was last told of records that are lost.
+    told: Option<Instant>,
     closing: bool,
 }
 
@@ -142,6 +146,16 @@ impl State {
 
     fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.progress.is_empty()
+    }
+
+    fn count_dropped(&mut self, reason: &str, count: u64) {
+        *self.dropped.entry(reason.to_owned()).or_default() += count;
+        self.dropped_unsaved = true;
+        if self.told.is_none_or(|told| told.elapsed() >= TELL) {
+            self.told = Some(Instant::now());
+            let ever: u64 = self.dropped.values().sum();
+            tracing::warn!(reason, ever, "calls are not recorded");
+        }
     }
 }
 
@@ -177,8 +191,7 @@ impl Shared {
         if full || state.closing {
             let records = work.records();
             if records > 0 {
-                *state.dropped.entry(DROPPED.to_owned()).or_default() += records;
-                state.dropped_unsaved = true;
+                state.count_dropped(DROPPED, records);
             }
             drop(state);
             answer(&mut work, if full { "the recorder is full" } else { "the store is closed" });
@@ -288,9 +301,7 @@ impl Shared {
     }
 
     pub(super) fn count_dropped(&self, reason: &str, count: u64) {
-        let mut state = self.lock();
-        *state.dropped.entry(reason.to_owned()).or_default() += count;
-        state.dropped_unsaved = true;
+        self.lock().count_dropped(reason, count);
     }
 
     /// Drop counts that are not on disk yet.

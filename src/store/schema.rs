@@ -40,7 +40,7 @@ pub(super) fn open_writer(file: &Path) -> Result<Connection, StoreError> {
          PRAGMA journal_size_limit = 67108864;",
     )?;
     conn.set_prepared_statement_cache_capacity(64);
-    migrate(&mut conn)?;
+    migrate(&mut conn, file)?;
     Ok(conn)
 }
 
@@ -98,7 +98,11 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 /// Each version is one transaction, so a kill leaves the file at a whole version.
-fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
+fn migrate(conn: &mut Connection, file: &Path) -> Result<(), StoreError> {
+    let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found > 0 && found < version() {
+        keep_older(conn, file, found)?;
+    }
     loop {
         let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
         let Some(script) = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found))
@@ -117,6 +121,25 @@ fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
         step.pragma_update(None, "user_version", found + 1)?;
         step.commit()?;
     }
+}
+
+/// Keeps the store as an older calltap left it, under its own name and version.
+fn keep_older(conn: &Connection, file: &Path, found: i64) -> Result<(), StoreError> {
+    let kept = beside(file, &format!(".v{found}"));
+    if kept.try_exists()? {
+        // An upgrade was interrupted: nothing had changed when this was made.
+        return Ok(());
+    }
+    let unfinished = beside(&kept, ".unfinished");
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    super::open::create(&unfinished)?;
+    conn.backup("main", &unfinished, None::<fn(rusqlite::backup::Progress)>)?;
+    std::fs::rename(&unfinished, &kept)?;
+    tracing::info!(from = found, to = version(), kept = %kept.display(), "the store is brought up");
+    Ok(())
 }
 
 fn ready_to_read(conn: Connection) -> rusqlite::Result<Connection> {

@@ -220,7 +220,7 @@ impl Writer {
     fn reopen(&mut self, check: bool) -> Result<(), StoreError> {
         let last = *self.shared.committed.borrow();
         self.shared.file.parent().map_or(Ok(()), open::directory)?;
-        let open::Opened { conn, last: found, .. } = open::sound(&self.shared.file, check)?;
+        let open::Opened { conn, last: found, .. } = open::sound(&self.shared.file, check, false)?;
         // Where a damaged file gave way to a fresh one, `seq` still only grows.
         if found < last {
             conn.execute("DELETE FROM sqlite_sequence WHERE name = 'calls'", [])?;

@@ -8,11 +8,11 @@ use std::{
 };
 
 /// A small volume below a folder, taken away at the end.
-struct Volume(PathBuf);
+pub struct Volume(PathBuf);
 
 impl Volume {
     /// `None` where this process may not mount.
-    fn mount(at: &Path, size: &str) -> Option<Self> {
+    pub fn mount(at: &Path, size: &str) -> Option<Self> {
         std::fs::create_dir_all(at).unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "tmpfs"])
@@ -30,7 +30,7 @@ impl Drop for Volume {
 }
 
 /// Writes until nothing more fits; how many bytes that took.
-fn fill(path: &Path) -> usize {
+pub fn fill(path: &Path) -> usize {
     use std::io::Write;
     let mut file = std::fs::File::options().create(true).append(true).open(path).unwrap();
     let mut written = 0;

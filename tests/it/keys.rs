@@ -46,10 +46,19 @@ fn keys_open_and_are_replaced() {
         assert_eq!(requests.last().unwrap().header("authorization"), sent, "{headers}");
         assert!(requests.last().unwrap().header("api-key").is_none());
     }
+    // A built-in upstream that nobody has configured gets no credential of calltap's.
+    let answer = post(
+        calltap.address,
+        "/lmstudio/v1/models",
+        "authorization: Bearer ct-first-key\r\n",
+        "{}",
+    );
+    assert_eq!(answer.status, 403);
+    assert_eq!(answer.json()["error"]["code"], "calltap_forbidden");
     let calls = calltap.wait_calls("key:ci", 3);
     assert_eq!(calls[0]["tags"]["environment"], "ci");
     assert_eq!(calls[0]["tags"]["customer"], "acme");
-    calltap.wait_calls("outcome:refused", 4);
+    calltap.wait_calls("outcome:refused", 5);
     let bytes = calltap.every_byte();
     for secret in ["ct-first-key", "ct-second-key", "sk-upstream", "sk-own"] {
         assert!(memchr::memmem::find(&bytes, secret.as_bytes()).is_none(), "{secret}");

@@ -181,8 +181,11 @@ impl Sink for Otlp {
     /// A partial success counts spans and does not name them: where some were rejected, parts are
     /// sent until each is found. Repeated spans have the same ids and the same bytes.
     fn verdict(&self, _: &[Uuid], status: u16, body: &[u8]) -> Option<Verdict> {
-        if status != 200 {
-            return None;
+        match status {
+            200 => {}
+            // It takes the other encoding only, which is no fault of any record.
+            415 => return Some(Verdict::Pause),
+            _ => return None,
         }
         // Some back ends answer in JSON whatever they are sent.
         let count = rejected(body).or_else(|| protobuf::rejected(body))?;

@@ -53,6 +53,8 @@ fn partial_success_is_judged() {
     assert_eq!(judge(rejected(json!("0"))), Some(Verdict::Delivered));
     assert_eq!(judge(json!({"partialSuccess": {}})), Some(Verdict::Delivered));
     assert_eq!(judge(json!({})), None);
+    assert_eq!(sink.verdict(&[], 415, b""), Some(Verdict::Pause));
+    assert_eq!(sink.verdict(&[], 400, b"{}"), None);
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod server;
 mod upstream;
 
 pub use client::{Answer, Connection, connect_and_send, fetch, post};
-pub use server::{Calltap, free_port};
+pub use server::{Calltap, command, free_port};
 pub use upstream::{Request, Step, Upstream, chat, json_answer, sse_answer};
 
 /// A chat request.

@@ -22,6 +22,7 @@ pub struct Calltap {
     child: Child,
     home: TempDir,
     config: PathBuf,
+    environment: Vec<(String, String)>,
 }
 
 /// A port that nobody used a moment ago.
@@ -47,8 +48,22 @@ impl Calltap {
         sections: &str,
         prepare: impl FnOnce(&Path),
     ) -> Self {
+        let prepare = |home: &Path| {
+            prepare(home);
+            Vec::new()
+        };
+        Self::in_environment(upstream, upstream_keys, sections, prepare)
+    }
+
+    /// The same; `prepare` gives variables for the server's environment.
+    pub fn in_environment(
+        upstream: &Upstream,
+        upstream_keys: &str,
+        sections: &str,
+        prepare: impl FnOnce(&Path) -> Vec<(String, String)>,
+    ) -> Self {
         let home = tempfile::tempdir().unwrap();
-        prepare(home.path());
+        let environment = prepare(home.path());
         let config = home.path().join("calltap.toml");
         let port = free_port();
         let text = format!(
@@ -57,8 +72,8 @@ impl Calltap {
         );
         std::fs::write(&config, text).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let child = spawn(&config, home.path(), address);
-        let mut calltap = Self { address, child, home, config };
+        let child = spawn(&config, home.path(), address, &environment);
+        let mut calltap = Self { address, child, home, config, environment };
         calltap.wait_ready();
         calltap
     }
@@ -126,7 +141,7 @@ impl Calltap {
 
     /// Starts it again on the same store.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.config, self.home.path(), self.address);
+        self.child = spawn(&self.config, self.home.path(), self.address, &self.environment);
         self.wait_ready();
     }
 
@@ -228,8 +243,17 @@ impl Calltap {
 
     /// Resident memory, in KiB.
     pub fn memory_kib(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// Threads of the process.
+    pub fn threads(&self) -> u64 {
+        self.status("Threads:")
+    }
+
+    fn status(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
@@ -261,8 +285,10 @@ impl Drop for Calltap {
     }
 }
 
-fn command(config: &Path, home: &Path, address: SocketAddr) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_calltap"));
+/// The binary, over the store below `home`. `CALLTAP_BIN`: another binary than the one that was built with the tests.
+pub fn command(config: &Path, home: &Path, address: SocketAddr) -> Command {
+    let binary = std::env::var_os("CALLTAP_BIN");
+    let mut command = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_calltap").into()));
     command
         .env_clear()
         .env("HOME", home)
@@ -273,7 +299,14 @@ fn command(config: &Path, home: &Path, address: SocketAddr) -> Command {
     command
 }
 
-fn spawn(config: &Path, home: &Path, address: SocketAddr) -> Child {
+fn spawn(
+    config: &Path,
+    home: &Path,
+    address: SocketAddr,
+    environment: &[(String, String)],
+) -> Child {
     let log = File::options().create(true).append(true).open(home.join("log")).unwrap();
-    command(config, home, address).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+    let mut command = command(config, home, address);
+    command.envs(environment.iter().cloned());
+    command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }

@@ -120,6 +120,11 @@ impl Upstream {
         self.requests.lock().unwrap().last().cloned()
     }
 
+    /// Forgets the requests so far.
+    pub fn forget(&self) {
+        self.requests.lock().unwrap().clear();
+    }
+
     /// Connections that are open now.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)

@@ -129,7 +129,7 @@ fn page() -> String {
 }
 
 /// Whether there is a test file of this path, or a test function of this name.
-fn exists(test: &str) -> bool {
+pub fn exists(test: &str) -> bool {
     fn anywhere(folder: &Path, function: &str) -> bool {
         fs::read_dir(folder).unwrap().any(|entry| {
             let path = entry.unwrap().path();
