@@ -210,6 +210,7 @@ fn store(bench: &Bench, book: &PriceBook) {
                     bodies: Some(bodies),
                     answer: Some("x x".to_owned()),
                     json: None,
+                    text: None,
                 };
                 store.append(entry, if left == 0 { done.take() } else { None });
             }

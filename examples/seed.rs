@@ -253,7 +253,10 @@ fn main() -> anyhow::Result<()> {
     for number in 0..calls {
         let read = interpret(&call(number, calls, now)?, &book);
         let answer = read.response.as_ref().and_then(calltap::codec::answer_text);
-        store.append(Entry { record: read.record, bodies: read.bodies, answer, json: None }, None);
+        store.append(
+            Entry { record: read.record, bodies: read.bodies, answer, json: None, text: None },
+            None,
+        );
         if number.is_multiple_of(256) {
             while store.health().waiting > 2048 {
                 std::thread::sleep(Duration::from_millis(2));

@@ -5,20 +5,18 @@ use crate::{
     assistants::Assistants,
     config::{Config, Setting, without_userinfo},
     delivery::{self, Delivery},
+    door::{AdminDoor, Door, doors},
     interpret::search_text,
     metrics::Metrics,
     model::Timestamp,
     pricing::PriceBook,
-    proxy::{Budget, Fingerprints, Proxy, ProxyError, Running, Settings, Shared, Spiller},
+    proxy::{Budget, Fingerprints, Proxy, Running, Settings, Shared, Spiller},
     recorder::Recorder,
     redact::Redactor,
-    server::{self, Flushes, Limits, Stop},
+    server::{self, Limits, Stop},
     store::Store,
 };
 use arc_swap::ArcSwap;
-use axum::body::Body;
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
@@ -35,7 +33,6 @@ use tokio::{
     sync::{mpsc, watch},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt;
 
 /// Calls that may be running or waiting for the recorder at once.
 const CALLS_MAX: usize = 65_536;
@@ -246,11 +243,15 @@ impl App {
             limits,
             stopped.clone(),
             on_cut,
-            self.service(admin.is_none().then(|| router.clone())),
+            Door {
+                proxy: Arc::clone(&self.proxy),
+                config: Arc::clone(&self.config),
+                router: admin.is_none().then(|| router.clone()),
+            },
         );
         let admin = async {
             if let Some(admin) = admin {
-                server::serve(admin, limits, stopped.clone(), || {}, api_only(router)).await;
+                server::serve(admin, limits, stopped.clone(), || {}, AdminDoor(router)).await;
             }
         };
         let mut hurry = stopped.clone();
@@ -270,35 +271,6 @@ impl App {
             () = self.follow_signals(setup, &stop) => {}
         }
         *stop.borrow() == Stop::Now
-    }
-
-    /// Calls, and with `router` also dashboard, API and operations.
-    fn service(
-        &self,
-        router: Option<axum::Router>,
-    ) -> impl Fn(Request<Incoming>, Flushes) -> Answer + Clone + Send + 'static {
-        let (proxy, config) = (Arc::clone(&self.proxy), Arc::clone(&self.config));
-        move |request: Request<Incoming>, flushes| match &router {
-            _ if request.method() == Method::CONNECT => {
-                let refusal = ProxyError::bad_request(
-                    "calltap is no forward proxy; make it the base URL of the client instead",
-                );
-                Box::pin(proxy.forward(request, flushes, Some(refusal)))
-            }
-            Some(router) if api::is_reserved(request.uri().path()) => {
-                Box::pin(call_router(router.clone(), request))
-            }
-            _ => {
-                let foreign = api::foreign_origin(request.headers(), &call_doors(&config.load()));
-                let refusal = foreign.then(|| {
-                    ProxyError::forbidden(
-                        "the call comes from a web page of another origin; \
-                         name it in server.allowed_origins to allow it",
-                    )
-                });
-                Box::pin(proxy.forward(request, flushes, refusal))
-            }
-        }
     }
 
     fn router(
@@ -393,38 +365,6 @@ impl App {
             tracing::error!("the recorder panicked");
         }
         store.close();
-    }
-}
-
-type Answer = std::pin::Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
-
-fn api_only(
-    router: axum::Router,
-) -> impl Fn(Request<Incoming>, Flushes) -> Answer + Clone + Send + 'static {
-    move |request, _| {
-        let router = router.clone();
-        Box::pin(call_router(router, request))
-    }
-}
-
-async fn call_router(router: axum::Router, request: Request<Incoming>) -> Response<Body> {
-    match router.oneshot(request.map(Body::new)).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    }
-}
-
-/// The doors of calls, whose listener may be another one.
-fn call_doors(config: &Config) -> api::Doors {
-    api::Doors { loopback: config.server.listen.ip().is_loopback(), ..doors(config) }
-}
-
-fn doors(config: &Config) -> api::Doors {
-    let listen = config.server.admin_listen.unwrap_or(config.server.listen);
-    api::Doors {
-        admin_token: config.auth.admin_token.clone(),
-        loopback: listen.ip().is_loopback(),
-        allowed_origins: config.server.allowed_origins.clone(),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod config;
 pub mod content;
 pub mod counted;
 pub mod delivery;
+pub mod door;
 pub mod failpoint;
 pub mod interpret;
 pub mod lineage;

@@ -8,7 +8,7 @@ use crate::{
     codec, content,
     counted::{Counted, count_elsewhere},
     failpoint,
-    interpret::{Interpreted, QUERY_KEPT, begun, interpret, started, whole},
+    interpret::{Interpreted, QUERY_KEPT, begun, interpret, started, text_of, whole},
     lineage::{Lineage, Link},
     metrics::Metrics,
     model::{Exchange, Headers, Outcome, Record, Tags, Timestamp, UsageSource},
@@ -44,6 +44,8 @@ const ANSWER_BYTES_MAX: usize = 16 << 10;
 const QUERY_MASKED: usize = 8 << 10;
 /// Most bytes of calls that wait for their tokens to be counted.
 const UNCOUNTED_BYTES_MAX: usize = 64 << 20;
+/// Room for the JSON of a usual record.
+const JSON_BYTES: usize = 4 << 10;
 /// Pause while the store has no room.
 const STORE_FULL_PAUSE: Duration = Duration::from_millis(5);
 
@@ -227,7 +229,7 @@ impl Recorder {
             let mut record = catch_unwind(AssertUnwindSafe(masked))
                 .unwrap_or_else(|_| without_texts(begun(&exchange.head)));
             record.notes.push("capture_error: the call could not be read".to_owned());
-            Entry { record, bodies: None, answer: None, json: None }
+            Entry { record, bodies: None, answer: None, json: None, text: None }
         });
         if self.link(&mut entry.record) {
             entry.json = None;
@@ -332,6 +334,9 @@ impl Recorder {
     fn masked(&self, read: Interpreted) -> Entry {
         let Interpreted { mut record, bodies, response, holds_query, .. } = read;
         let redactor = self.redactor.load();
+        let kept = response.as_ref().filter(|_| bodies.is_some());
+        let text =
+            self.store.wants_text().then(|| text_of(record.tags.user_query.as_deref(), kept));
         if holds_query {
             shorten_query(&mut record, &redactor);
         }
@@ -349,7 +354,9 @@ impl Recorder {
         let answer = response.as_ref().filter(|_| bodies.is_some()).and_then(codec::answer_text);
         let answer = answer.map(|text| masked_start(&text, &redactor));
         let json = json.filter(|_| record.notes.len() == notes);
-        Entry { record, bodies, answer, json }
+        // Where something was masked, the text is read from what is stored.
+        let text = text.filter(|_| json.is_some());
+        Entry { record, bodies, answer, json, text }
     }
 
     /// The store bounds what waits in it; what has no room there yet waits here.
@@ -395,7 +402,9 @@ fn masked(text: &str, redactor: &Redactor) -> String {
 /// The record with every match masked, wherever it stood; as JSON too, where nothing had to be.
 fn mask(record: Record, redactor: &Redactor) -> (Record, Option<String>) {
     failpoint::reach("redact");
-    let Ok(json) = serde_json::to_string(&record) else { return (record, None) };
+    let mut json = Vec::with_capacity(JSON_BYTES);
+    let written = serde_json::to_writer(&mut json, &record).map(|()| String::from_utf8(json));
+    let Ok(Ok(json)) = written else { return (record, None) };
     let Some((masked, kinds)) = redactor.redact(json.as_bytes()) else {
         return (record, Some(json));
     };

@@ -35,7 +35,7 @@ pub fn reindex(stored: Stored, book: &PriceBook) -> Option<Entry> {
     new.cost = with_previous(&old.cost, new.cost);
     let same = serde_json::to_value(&old).ok() == serde_json::to_value(&new).ok();
     let answer = response.as_ref().and_then(answer_text);
-    (!same).then_some(Entry { record: new, bodies: None, answer, json: None })
+    (!same).then_some(Entry { record: new, bodies: None, answer, json: None, text: None })
 }
 
 /// The record priced again with the same usage; `None` where its cost stays the same.

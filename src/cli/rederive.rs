@@ -95,6 +95,7 @@ pub fn run(common: &Common, arguments: &Arguments, what: What) -> Result<Exit, S
                 bodies: None,
                 answer: None,
                 json: None,
+                text: None,
             }),
         };
         let after = entry.as_ref().map(|entry| &entry.record.cost);

@@ -22,6 +22,14 @@ pub(crate) trait Choice: Default {
     /// Takes what a chunk says about the choice; true when that is generated output.
     fn add(&mut self, chunk: Map<String, Value>, notes: &mut Notes) -> bool;
 
+    /// The member whose text, not empty, is all that such a chunk says.
+    fn repeats(_chunk: &Map<String, Value>) -> Option<&'static str> {
+        None
+    }
+
+    /// Takes the text of a further chunk like that.
+    fn add_text(&mut self, _text: &str) {}
+
     /// The finished choice.
     fn finish(self, index: Value, notes: &mut Notes) -> Value;
 }
@@ -31,6 +39,8 @@ pub(crate) trait Choice: Default {
 pub(crate) struct Chunks<C> {
     members: Map<String, Value>,
     choices: BTreeMap<i64, C>,
+    /// The choice of the last chunk that had one.
+    last: i64,
     usage: Value,
     usage_is_final: bool,
     error: Option<Value>,
@@ -52,6 +62,7 @@ impl<C: Choice> Assembly for Chunks<C> {
             }
             _ => return Seen::default(),
         };
+        let repeats = repeats::<C>(&chunk).filter(|_| !event.failed);
         let is_alone = chunk.get("choices").and_then(Value::as_array).is_none_or(Vec::is_empty);
         let mut output = false;
         for (key, value) in chunk {
@@ -73,7 +84,13 @@ impl<C: Choice> Assembly for Chunks<C> {
                 _ => self.add_member(key, value, merge::last),
             }
         }
-        Seen { output, terminal: false }
+        Seen { output, terminal: false, repeats }
+    }
+
+    fn add_text(&mut self, text: &str) {
+        if let Some(choice) = self.choices.get_mut(&self.last) {
+            choice.add_text(text);
+        }
     }
 
     fn finish(mut self: Box<Self>, notes: &mut Notes) -> Option<Value> {
@@ -125,6 +142,7 @@ impl<C: Choice> Chunks<C> {
                 notes.add("choices_beyond_limit");
                 continue;
             }
+            self.last = index;
             output |= self.choices.entry(index).or_default().add(choice, notes);
         }
         output
@@ -144,6 +162,19 @@ impl<C: Choice> Chunks<C> {
         self.usage_is_final = is_alone;
         self.usage = usage;
     }
+}
+
+/// The member of a chunk's only choice whose text is all that the chunk adds. All else in it stays the
+/// same however often it comes.
+fn repeats<C: Choice>(chunk: &Map<String, Value>) -> Option<&'static str> {
+    let is_plain = |(key, value): (&String, &Value)| match key.as_str() {
+        "id" | "object" | "created" | "model" | "service_tier" | "system_fingerprint"
+        | "choices" | "obfuscation" => true,
+        "usage" => value.is_null(),
+        _ => false,
+    };
+    let [Value::Object(choice)] = chunk.get("choices")?.as_array()?.as_slice() else { return None };
+    C::repeats(choice).filter(|_| chunk.iter().all(is_plain))
 }
 
 /// A choice's index; a missing one is 0.

@@ -27,7 +27,7 @@ impl Codec for Completions {
 
 /// One choice of a completion, growing. A list of prompts gives choices for each, in order.
 #[derive(Debug, Default)]
-struct TextChoice {
+pub(crate) struct TextChoice {
     text: String,
     finish_reason: Value,
     members: Map<String, Value>,
@@ -54,6 +54,20 @@ impl Choice for TextChoice {
             }
         }
         output
+    }
+
+    fn repeats(chunk: &Map<String, Value>) -> Option<&'static str> {
+        let is_plain = |(key, value): (&String, &Value)| match key.as_str() {
+            "index" => value.is_u64(),
+            "text" => value.as_str().is_some_and(|text| !text.is_empty()),
+            "finish_reason" | "logprobs" => value.is_null(),
+            _ => false,
+        };
+        (chunk.contains_key("text") && chunk.iter().all(is_plain)).then_some("text")
+    }
+
+    fn add_text(&mut self, text: &str) {
+        self.text.push_str(text);
     }
 
     fn finish(self, index: Value, _notes: &mut Notes) -> Value {

@@ -54,14 +54,14 @@ impl Assembly for Drawn {
         self.recognized = true;
         match step {
             // A preview: large, and no part of the result.
-            "partial_image" => Seen { output: true, terminal: false },
+            "partial_image" => Seen { output: true, terminal: false, ..Seen::default() },
             "completed" if self.images.len() >= IMAGES_MAX => {
                 notes.add("images_beyond_limit");
                 Seen::default()
             }
             "completed" => {
                 self.take(members);
-                Seen { output: true, terminal: true }
+                Seen { output: true, terminal: true, ..Seen::default() }
             }
             _ => Seen::default(),
         }

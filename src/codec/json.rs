@@ -73,7 +73,7 @@ impl Oddities {
 /// Reads the first JSON value of `bytes`. Half characters come as markers, see [`join_halves`].
 pub(crate) fn parse(bytes: &[u8]) -> Result<(Value, Oddities), Unread> {
     let mut odd = Oddities::default();
-    let text = String::from_utf8_lossy(bytes);
+    let text = text(bytes);
     odd.invalid_utf8 = matches!(text, Cow::Owned(_));
     let value = match parse_text(&text, &mut odd) {
         Err(Unread::Malformed) if has_surrogate_escape(&text) => {
@@ -84,6 +84,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<(Value, Oddities), Unread> {
         result => result,
     };
     value.map(|value| (value, odd))
+}
+
+/// `bytes` as text. What is sound, as nearly everything is, is looked at many bytes at a time.
+pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 /// `bytes` without white space around it and byte order mark before it.

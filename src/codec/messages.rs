@@ -100,12 +100,12 @@ impl Assembly for Events {
             }
             "message_stop" => {
                 self.recognized = true;
-                return Seen { output: false, terminal: true };
+                return Seen { output: false, terminal: true, ..Seen::default() };
             }
             _ => return Seen::default(),
         }
         self.recognized = true;
-        Seen { output, terminal: false }
+        Seen { output, terminal: false, ..Seen::default() }
     }
 
     fn finish(mut self: Box<Self>, _: &mut Notes) -> Option<Value> {

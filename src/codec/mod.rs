@@ -44,6 +44,9 @@ mod other;
 mod parameters;
 mod reader;
 mod realtime;
+mod repeat;
+#[cfg(test)]
+mod repeat_tests;
 mod request;
 mod request_tags;
 mod responses;

@@ -61,13 +61,13 @@ impl Assembly for Spoken {
                 let piece = members.shift_remove("audio").unwrap_or_default();
                 let output = errors::is_truthy(&piece);
                 self.audio.add(Value::Object(Map::from_iter([("data".to_owned(), piece)])));
-                Seen { output, terminal: false }
+                Seen { output, terminal: false, ..Seen::default() }
             }
             "speech.audio.done" => {
                 self.recognized = true;
                 members.shift_remove("type");
                 self.members.extend(members);
-                Seen { output: false, terminal: true }
+                Seen { output: false, terminal: true, ..Seen::default() }
             }
             _ => Seen::default(),
         }

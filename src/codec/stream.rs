@@ -3,8 +3,9 @@
 
 use super::{
     CallError, Meaning, errors,
-    json::{self, Unread},
+    json::{self, Oddities, Unread},
     notes::Notes,
+    repeat::Repeat,
     sse::{Decoder, Event},
 };
 use serde_json::Value;
@@ -13,6 +14,9 @@ use serde_json::Value;
 pub(crate) trait Assembly {
     /// Takes one event whose data is JSON.
     fn add(&mut self, event: Data<'_>, notes: &mut Notes) -> Seen;
+
+    /// Takes a further text where the last event, which said that it [repeats](Seen::repeats), had its.
+    fn add_text(&mut self, _text: &str) {}
 
     /// What came together, `None` when nothing in the stream was of this endpoint's shape.
     fn finish(self: Box<Self>, notes: &mut Notes) -> Option<Value>;
@@ -36,6 +40,9 @@ pub(crate) struct Seen {
     pub(crate) output: bool,
     /// Nothing follows that the client needs.
     pub(crate) terminal: bool,
+    /// The member whose text is all that the event adds: where the next event differs in nothing else,
+    /// only its text is read.
+    pub(crate) repeats: Option<&'static str>,
 }
 
 /// Reads the stream `bytes` into `meaning`: `response` and everything that hangs on events. Returns
@@ -46,8 +53,15 @@ pub(crate) fn read(
     meaning: &mut Meaning,
     notes: &mut Notes,
 ) -> bool {
-    let mut reader =
-        Reader { assembly, meaning, notes, data_events: 0, done: false, halves: false };
+    let mut reader = Reader {
+        assembly,
+        meaning,
+        notes,
+        data_events: 0,
+        done: false,
+        halves: false,
+        repeat: None,
+    };
     let mut decoder = Decoder::default();
     decoder.push(bytes, |event| reader.event(event));
     let (comments, skipped) = decoder.finish(|event| reader.event(event));
@@ -63,6 +77,7 @@ struct Reader<'a> {
     data_events: usize,
     done: bool,
     halves: bool,
+    repeat: Option<Repeat>,
 }
 
 impl Reader<'_> {
@@ -83,14 +98,17 @@ impl Reader<'_> {
         if data.is_empty() {
             return;
         }
-        let value = match json::parse(data) {
-            Ok((value, odd)) => {
-                odd.note("stream", self.notes);
-                self.halves |= odd.lone_surrogates;
-                value
-            }
+        if let Some(text) = self.repeat.as_ref().and_then(|repeat| repeat.text(&event, data)) {
+            self.assembly.add_text(&text);
+            return self.note_output(Seen { output: true, ..Seen::default() }, &event, index);
+        }
+        self.repeat = None;
+        let (value, odd) = match json::parse(data) {
+            Ok(read) => read,
             Err(why) => return self.unread(&event, name, why),
         };
+        odd.note("stream", self.notes);
+        self.halves |= odd.lone_surrogates;
         let error = errors::in_event(name, &value);
         let failed = error.is_some();
         if self.meaning.error.is_none() {
@@ -100,6 +118,9 @@ impl Reader<'_> {
             self.meaning.failed_end.get_or_insert(event.end);
         }
         let seen = self.assembly.add(Data { name, value, failed }, self.notes);
+        if odd == Oddities::default() {
+            self.repeat = seen.repeats.and_then(|key| Repeat::of(&event, data, key));
+        }
         self.note_output(seen, &event, index);
     }
 

@@ -75,7 +75,7 @@ impl Assembly for Transcript {
                 );
                 Seen {
                     output: piece.as_str().is_some_and(|text| !text.is_empty()),
-                    terminal: false,
+                    ..Seen::default()
                 }
             }
             "segment" if self.segments.len() >= SEGMENTS_MAX => {
@@ -84,12 +84,12 @@ impl Assembly for Transcript {
             }
             "segment" => {
                 self.segments.push(Value::Object(members));
-                Seen { output: true, terminal: false }
+                Seen { output: true, terminal: false, ..Seen::default() }
             }
             "done" => {
                 members.shift_remove("type");
                 self.members.extend(members);
-                Seen { output: false, terminal: true }
+                Seen { output: false, terminal: true, ..Seen::default() }
             }
             // `transcription.language` and what else is told on the way.
             _ => {

@@ -232,7 +232,8 @@ impl Bench {
             record.outcome = Outcome::Completed;
             record.tags.reference = Some(at.to_string());
             change(&mut record);
-            self.store.append(Entry { record, bodies: None, answer: None, json: None }, None);
+            self.store
+                .append(Entry { record, bodies: None, answer: None, json: None, text: None }, None);
         }
     }
 

@@ -2,7 +2,7 @@
 
 mod restore;
 
-pub use restore::{QUERY_KEPT, restore, search_text, whole};
+pub use restore::{QUERY_KEPT, restore, search_text, text_of, whole};
 
 use crate::{
     codec::{self, Meaning, Reading},

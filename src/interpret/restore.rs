@@ -6,6 +6,7 @@ use crate::{
     model::{ChunkLog, Exchange, Record},
     store::{Bodies, Stored},
 };
+use serde_json::Value;
 
 /// Bytes of a question that stay in a record whose request holds all of it.
 pub const QUERY_KEPT: usize = 1024;
@@ -57,11 +58,16 @@ pub fn whole(exchange: &Exchange, record: &Record) -> Record {
 }
 
 /// What searching for words looks at: question and answer, of every choice and item, one a line.
-pub fn search_text(stored: &Stored) -> String {
-    let record = restore(stored.clone());
-    let mut text = record.tags.user_query.unwrap_or_default();
+pub fn search_text(stored: Stored) -> String {
+    let record = restore(stored);
+    text_of(record.tags.user_query.as_deref(), record.response.as_ref())
+}
+
+/// The same, of a call that has just been read.
+pub fn text_of(question: Option<&str>, response: Option<&Value>) -> String {
+    let mut text = question.unwrap_or_default().to_owned();
     text.push('\n');
-    if let Some(response) = &record.response {
+    if let Some(response) = response {
         codec::collect_text(response, SEARCH_TEXT_MAX, &mut text);
     }
     text

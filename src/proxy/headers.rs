@@ -16,53 +16,56 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     header::PROXY_AUTHORIZATION,
 ];
 
-/// Request headers that are kept, by name or by prefix (ending in `-`). Everything else is not:
-/// what is not on the list can never leak.
-const KEPT_OF_REQUEST: &[&str] = &[
-    "accept",
-    "accept-encoding",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "http-referer",
-    "idempotency-key",
-    "openai-beta",
-    "traceparent",
-    "user-agent",
-    "x-client-request-id",
-    "x-stainless-",
-    "x-title",
-];
+/// Whether a request header is kept. Everything else is not: what is not named here can never leak.
+fn is_kept_of_request(name: &str) -> bool {
+    matches!(
+        name,
+        "accept"
+            | "accept-encoding"
+            | "content-encoding"
+            | "content-length"
+            | "content-type"
+            | "http-referer"
+            | "idempotency-key"
+            | "openai-beta"
+            | "traceparent"
+            | "user-agent"
+            | "x-client-request-id"
+            | "x-title"
+    ) || name.starts_with("x-stainless-")
+}
 
-/// Response headers that are kept, likewise (`openai-surface.md` §1).
-const KEPT_OF_RESPONSE: &[&str] = &[
-    "apim-request-id",
-    "cf-ray",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "date",
-    "openai-model",
-    "openai-processing-ms",
-    "openai-version",
-    "retry-after",
-    "retry-after-ms",
-    "x-ds-trace-id",
-    "x-generation-id",
-    "x-groq-region",
-    "x-inference-provider",
-    "x-kong-request-id",
-    "x-litellm-call-id",
-    "x-litellm-model-id",
-    "x-litellm-response-cost",
-    "x-metrics-",
-    "x-ms-client-request-id",
-    "x-ms-deployment-name",
-    "x-ms-region",
-    "x-ratelimit-",
-    "x-request-id",
-    "x-should-retry",
-];
+/// Whether a response header is kept, likewise (`openai-surface.md` §1).
+fn is_kept_of_response(name: &str) -> bool {
+    matches!(
+        name,
+        "apim-request-id"
+            | "cf-ray"
+            | "content-encoding"
+            | "content-length"
+            | "content-type"
+            | "date"
+            | "openai-model"
+            | "openai-processing-ms"
+            | "openai-version"
+            | "retry-after"
+            | "retry-after-ms"
+            | "x-ds-trace-id"
+            | "x-generation-id"
+            | "x-groq-region"
+            | "x-inference-provider"
+            | "x-kong-request-id"
+            | "x-litellm-call-id"
+            | "x-litellm-model-id"
+            | "x-litellm-response-cost"
+            | "x-ms-client-request-id"
+            | "x-ms-deployment-name"
+            | "x-ms-region"
+            | "x-request-id"
+            | "x-should-retry"
+    ) || name.starts_with("x-ratelimit-")
+        || name.starts_with("x-metrics-")
+}
 
 /// Longest header value that is kept, in bytes.
 const KEPT_VALUE_MAX: usize = 2048;
@@ -133,27 +136,22 @@ pub fn take_own(headers: &mut HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
 
 /// The request headers that the record keeps.
 pub fn kept_of_request(headers: &HeaderMap) -> Vec<(String, String)> {
-    kept(headers, KEPT_OF_REQUEST)
+    kept(headers, is_kept_of_request)
 }
 
 /// The response headers that the record keeps.
 pub fn kept_of_response(headers: &HeaderMap) -> Vec<(String, String)> {
-    kept(headers, KEPT_OF_RESPONSE)
+    kept(headers, is_kept_of_response)
 }
 
-fn kept(headers: &HeaderMap, list: &[&str]) -> Vec<(String, String)> {
+fn kept(headers: &HeaderMap, is_kept: fn(&str) -> bool) -> Vec<(String, String)> {
     headers
         .iter()
-        .filter(|(name, value)| value.len() <= KEPT_VALUE_MAX && is_listed(name.as_str(), list))
+        .filter(|(name, value)| value.len() <= KEPT_VALUE_MAX && is_kept(name.as_str()))
         .map(|(name, value)| {
             (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
         })
         .collect()
-}
-
-fn is_listed(name: &str, list: &[&str]) -> bool {
-    list.iter()
-        .any(|entry| if entry.ends_with('-') { name.starts_with(entry) } else { name == *entry })
 }
 
 /// Query parameters whose values may be kept; all other values are masked.

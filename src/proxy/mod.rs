@@ -232,7 +232,7 @@ impl Proxy {
             };
             match answered {
                 Ok(response) => response,
-                Err(failure) => call.fail(failure).await,
+                Err(failure) => Box::pin(call.fail(failure)).await,
             }
         }
     }
@@ -294,7 +294,7 @@ impl Proxy {
         let body = self.request_body(settings, call, &mut parts, &route, body).await?;
         let request = request::build(parts, &route.url, body)?;
         if let Some(upgrade) = upgrade {
-            return tunnel::open(&self.shared, call, &route, request, upgrade).await;
+            return Box::pin(tunnel::open(&self.shared, call, &route, request, upgrade)).await;
         }
 
         // The upstream, and its answer.
@@ -385,7 +385,7 @@ impl Proxy {
             }
             OnDisconnect::Drain => {
                 call.dispatch();
-                self.send_detached(sending, call, route.upstream.idle_timeout).await?
+                Box::pin(self.send_detached(sending, call, route.upstream.idle_timeout)).await?
             }
         };
         match sent {

@@ -10,7 +10,7 @@ mod place;
 mod words;
 
 use crate::config::{Redaction, RedactionPreset};
-use aho_corasick::{AhoCorasick, Input as Stretch};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Input as Stretch};
 use hmac::{Hmac, KeyInit, Mac};
 use memchr::memmem;
 use patterns::{CARDS, EMAILS, Hinted, SECRETS, Shape, WORD_START};
@@ -109,6 +109,7 @@ impl Redactor {
         }
         let searcher = AhoCorasick::builder()
             .ascii_case_insensitive(true)
+            .kind(Some(AhoCorasickKind::DFA))
             .build(redactor.hints.iter().map(|hint| hint.text))
             .map_err(|error| format!("capture.redact: {error}"))?;
         redactor.searcher = Some(searcher);

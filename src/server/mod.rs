@@ -6,7 +6,7 @@ pub use flush::Flushes;
 
 use axum::body::Body;
 use flush::CountedIo;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::Either};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -84,18 +84,26 @@ pub enum Stop {
     Now,
 }
 
+/// Answers requests.
+pub trait Answer: Clone + Send + 'static {
+    /// The answer to one request. What a client sets off by asking has begun when this returns. A
+    /// connection keeps the future in memory of its own: it is not allocated for each request.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        flushes: Flushes,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static + use<Self>;
+}
+
 /// Serves until told to stop, then lets running calls finish within the grace. Before any is cut off,
 /// `cut` is called. With each request comes the count of its connection's flushes.
-pub async fn serve<S, F>(
+pub async fn serve(
     listener: TcpListener,
     limits: Limits,
     mut stop: watch::Receiver<Stop>,
     cut: impl FnOnce(),
-    service: S,
-) where
-    S: Fn(Request<Incoming>, Flushes) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
-{
+    service: impl Answer,
+) {
     let builder = Arc::new(builder(limits));
     let places = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
@@ -132,8 +140,9 @@ pub async fn serve<S, F>(
         let service = service_fn(move |request| {
             asked.store(true, Ordering::Relaxed);
             // Called at once: a call is under watch before its future is ever polled.
-            let answer = catch_unwind(AssertUnwindSafe(|| service(request, flushes.clone())));
-            async move { Ok::<_, Infallible>(contained(answer).await) }
+            let answer =
+                catch_unwind(AssertUnwindSafe(|| service.answer(request, flushes.clone())));
+            contained(answer).map(Ok::<_, Infallible>)
         });
         let connection = builder.serve_connection_with_upgrades(io, service);
         let connection = graceful.watch(connection.into_owned());
@@ -167,11 +176,17 @@ async fn unused(patience: Duration, asked: Arc<AtomicBool>) {
 }
 
 /// A panic ends its call only: the client is told, and the connection closes.
-async fn contained(
+fn contained(
     answer: std::thread::Result<impl Future<Output = Response<Body>>>,
-) -> Response<Body> {
-    let Ok(answer) = answer else { return broken() };
-    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| broken())
+) -> impl Future<Output = Response<Body>> {
+    // No `async` block: it would hold the future twice, and with it every connection.
+    match answer {
+        Ok(answer) => {
+            let answer = AssertUnwindSafe(answer).catch_unwind();
+            Either::Left(answer.map(|answer| answer.unwrap_or_else(|_| broken())))
+        }
+        Err(_) => Either::Right(std::future::ready(broken())),
+    }
 }
 
 /// In OpenAI's shape, like every error that calltap makes.
@@ -219,6 +234,23 @@ mod tests {
     use super::*;
     use http_body_util::BodyExt;
 
+    #[derive(Clone)]
+    struct Panics;
+
+    impl Answer for Panics {
+        fn answer(
+            &self,
+            request: Request<Incoming>,
+            _flushes: Flushes,
+        ) -> impl Future<Output = Response<Body>> + Send + 'static + use<> {
+            assert_ne!(request.uri().path(), "/at-once");
+            async move {
+                assert_ne!(request.uri().path(), "/later");
+                Response::new(Body::from("well"))
+            }
+        }
+    }
+
     #[tokio::test]
     async fn a_panic_ends_its_call_only() {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
@@ -229,14 +261,7 @@ mod tests {
             connections: 9,
             grace: Duration::ZERO,
         };
-        let service = |request: Request<Incoming>, _| {
-            assert_ne!(request.uri().path(), "/at-once");
-            async move {
-                assert_ne!(request.uri().path(), "/later");
-                Response::new(Body::from("well"))
-            }
-        };
-        let serving = tokio::spawn(serve(listener, limits, stopped, || (), service));
+        let serving = tokio::spawn(serve(listener, limits, stopped, || (), Panics));
         let ask = async |path: &str| {
             let stream = TcpStream::connect(address).await.unwrap();
             let (mut sender, connection) =

@@ -5,7 +5,7 @@ use super::{Attached, row::Row};
 use rusqlite::{Connection, params};
 
 /// The rows of it.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Rows {
     derived: Vec<Row>,
     threads: Vec<(String, Option<String>)>,

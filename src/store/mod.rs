@@ -51,6 +51,7 @@ pub use unpriced::UnpricedModel;
 
 use crate::model::{Body, ChunkLog, Record, Timestamp};
 use bytes::Bytes;
+use fulltext::Text;
 use queue::{Shared, Work};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -73,6 +74,8 @@ pub struct Entry {
     pub answer: Option<String>,
     /// The record as JSON, where somebody has made that already.
     pub json: Option<String>,
+    /// What searching for words looks at, likewise.
+    pub text: Option<String>,
 }
 
 /// What follows from a call and is committed with it or not at all.
@@ -191,6 +194,7 @@ impl Store {
             conn: Some(conn),
             retention: retention::Retention::new(options),
             extractor: Arc::clone(&extractor),
+            texts: fulltext::Texts::default(),
             pages: Arc::default(),
             closing_since: None,
             file_id: pool::file_id(&file),
@@ -222,11 +226,13 @@ impl Store {
     /// As [`Self::append`], with what follows from the call.
     pub fn append_with(
         &self,
-        entry: Entry,
+        mut entry: Entry,
         attached: Attached,
         done: Option<oneshot::Sender<Result<i64, String>>>,
     ) {
-        let row = row::Row::of(entry).with(attached);
+        let text = entry.text.take().map(|text| Text::new(text, &self.inner.shared.texts));
+        let mut row = row::Row::of(entry).with(attached);
+        row.text = text;
         self.inner.shared.push(Work::Call(Box::new(row), done));
     }
 
@@ -267,6 +273,11 @@ impl Store {
         self.inner.shared.has_room()
     }
 
+    /// Whether an entry may bring the text that is searched; otherwise it is read from the store later.
+    pub fn wants_text(&self) -> bool {
+        self.inner.shared.texts.has_room()
+    }
+
     /// Notes calls that went upstream. Superseded by `append` of the same id.
     pub fn journal(&self, started: Vec<Started>) {
         for call in started {
@@ -280,7 +291,7 @@ impl Store {
     }
 
     /// How the text for full-text search is read from a call. Without one nothing is indexed.
-    pub fn set_text_extractor(&self, text_of: impl Fn(&Stored) -> String + Send + Sync + 'static) {
+    pub fn set_text_extractor(&self, text_of: impl Fn(Stored) -> String + Send + Sync + 'static) {
         *self.inner.extractor.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Arc::new(text_of));
     }

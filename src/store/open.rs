@@ -140,7 +140,7 @@ fn interrupted(mut record: Record, request: Option<Vec<u8>>) -> Entry {
         },
         ..Bodies::default()
     });
-    Entry { record, bodies, answer: None, json: None }
+    Entry { record, bodies, answer: None, json: None, text: None }
 }
 
 /// What is wrong with the file, before anything is written to it.

@@ -2,6 +2,7 @@
 
 use super::{
     Health,
+    fulltext::Waiting,
     lanes::LaneChange,
     row::{JournalRow, Row},
 };
@@ -91,6 +92,8 @@ pub(super) struct Shared {
     pub(super) committed: watch::Sender<i64>,
     state: Mutex<State>,
     wake: Condvar,
+    /// Texts that wait for the index.
+    pub(super) texts: Waiting,
     #[cfg(test)]
     pub(super) max_pages: std::sync::atomic::AtomicU32,
 }
@@ -173,6 +176,7 @@ impl Shared {
             committed: watch::Sender::new(last),
             state: Mutex::new(State { dropped, ..State::default() }),
             wake: Condvar::new(),
+            texts: Waiting::default(),
             #[cfg(test)]
             max_pages: 0.into(),
         }

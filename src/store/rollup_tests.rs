@@ -29,7 +29,13 @@ pub(super) fn filled(store: &Store) -> Timestamp {
         record.usage.input = Some(10);
         record.cost.total = Some("0.001".to_owned());
         store.append(
-            Entry { record, bodies: None, answer: Some("an answer".to_owned()), json: None },
+            Entry {
+                record,
+                bodies: None,
+                answer: Some("an answer".to_owned()),
+                json: None,
+                text: None,
+            },
             None,
         );
     }

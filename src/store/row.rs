@@ -4,6 +4,7 @@
 use super::{
     Attached, Bodies, Entry, Started,
     attached::Rows,
+    fulltext::Text,
     pack::{self, Packed, pack},
 };
 use crate::model::Record;
@@ -93,7 +94,7 @@ static UPDATE: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// A finished call, ready to be bound.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Row {
     pub(super) id: Uuid,
     columns: Vec<Value>,
@@ -102,6 +103,8 @@ pub(super) struct Row {
     /// One with this id is enough.
     once: bool,
     attached: Rows,
+    /// For the index, where it was made already.
+    pub(super) text: Option<Text>,
 }
 
 /// A call in flight, ready to be bound.
@@ -130,7 +133,7 @@ struct PackedBodies {
 impl Row {
     /// Columns, document and packed bodies of a finished call.
     pub(super) fn of(entry: Entry) -> Self {
-        let Entry { mut record, bodies, answer, json } = entry;
+        let Entry { mut record, bodies, answer, json, text: _ } = entry;
         strip(&mut record);
         let bodies = bodies.map(|mut raw| PackedBodies {
             request: pack(&std::mem::take(&mut raw.request.kept)),
@@ -148,6 +151,7 @@ impl Row {
             bodies,
             once: false,
             attached: Rows::default(),
+            text: None,
         }
     }
 

@@ -125,8 +125,8 @@ mod tests {
         }
         store.close();
         let mut conn = Connection::open(dir.path().join("calltap.db")).unwrap();
-        let text_of =
-            |stored: &crate::store::Stored| stored.record.tags.user_query.clone().unwrap();
+        let text_of = |stored: crate::store::Stored| stored.record.tags.user_query.unwrap();
+        let mut texts = fulltext::Texts::default();
         let queries: [(&str, Holds); 8] = [
             ("parcel", |_| true),
             ("late", |at| at.is_multiple_of(3)),
@@ -161,7 +161,7 @@ mod tests {
             if begins_again {
                 break;
             }
-            if !fulltext::step(&mut conn, &text_of).unwrap() {
+            if !fulltext::step(&mut conn, &mut texts, &text_of, true).unwrap() {
                 // As after `reindex`: the cursor is gone, what it had indexed is not.
                 conn.execute("DELETE FROM cursors WHERE name = ?1", [fulltext::CURSOR]).unwrap();
                 begins_again = true;

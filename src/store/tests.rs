@@ -81,7 +81,7 @@ pub(super) fn entry(at: i64) -> Entry {
         response: body("data: {}\n\n".into()),
         chunks,
     };
-    Entry { record: record(at), bodies: Some(bodies), answer: None, json: None }
+    Entry { record: record(at), bodies: Some(bodies), answer: None, json: None, text: None }
 }
 
 pub(super) fn open() -> (TempDir, Store) {
@@ -204,7 +204,10 @@ fn one_owner() {
 fn pages_have_no_gaps_and_no_repeats() {
     let (_dir, store) = open();
     for at in 0..10_000 {
-        store.append(Entry { record: record(at), bodies: None, answer: None, json: None }, None);
+        store.append(
+            Entry { record: record(at), bodies: None, answer: None, json: None, text: None },
+            None,
+        );
     }
     wait_for(|| *store.committed().borrow() == 10_000);
     assert!(store.health().dropped.is_empty());
@@ -229,7 +232,7 @@ fn pages_have_no_gaps_and_no_repeats() {
 #[test]
 fn queries_find_what_they_name() {
     let (_dir, store) = open();
-    store.set_text_extractor(|stored| stored.record.tags.user_query.clone().unwrap_or_default());
+    store.set_text_extractor(|stored| stored.record.tags.user_query.unwrap_or_default());
     put(&store, entry(0)).unwrap();
     let mut failed = entry(-7_200_000_000);
     failed.record.outcome = Outcome::ProviderError;
@@ -336,7 +339,10 @@ fn retention_by_age_and_size() {
         (info.calls, info.bodies) == (2, 1)
     });
     for at in 0..2000 {
-        store.append(Entry { record: record(at), bodies: None, answer: None, json: None }, None);
+        store.append(
+            Entry { record: record(at), bodies: None, answer: None, json: None, text: None },
+            None,
+        );
     }
     wait_for(|| *store.committed().borrow() == 2003);
     wait_for(|| reader.info().unwrap().calls < 1500);

@@ -68,7 +68,7 @@ fn revised_calls_change_totals_and_pruned_ones_stay_in_them() {
         let mut dearer = |stored: Stored| {
             let mut record = stored.record;
             record.cost.total = Some("0.003".to_owned());
-            Some(Entry { record, bodies: None, answer: None, json: None })
+            Some(Entry { record, bodies: None, answer: None, json: None, text: None })
         };
         finished = rewriter.step(&query(""), &mut dearer).unwrap().finished;
     }

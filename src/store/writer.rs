@@ -41,7 +41,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(2);
 const CLOSING: Duration = Duration::from_secs(5);
 
 /// The text of a call for full-text search.
-pub(super) type Extractor = Arc<dyn Fn(&super::Stored) -> String + Send + Sync>;
+pub(super) type Extractor = Arc<dyn Fn(super::Stored) -> String + Send + Sync>;
 
 /// Everything the thread owns.
 pub(super) struct Writer {
@@ -49,6 +49,8 @@ pub(super) struct Writer {
     pub(super) conn: Option<Connection>,
     pub(super) retention: retention::Retention,
     pub(super) extractor: Arc<Mutex<Option<Extractor>>>,
+    /// What the next calls to be indexed say.
+    pub(super) texts: fulltext::Texts,
     pub(super) pages: Arc<AtomicI32>,
     /// When trouble first met the wish to close.
     pub(super) closing_since: Option<Instant>,
@@ -191,7 +193,12 @@ impl Writer {
             });
         }
         self.shared.group_done();
-        for (work, seq) in group.into_iter().zip(seqs) {
+        for (mut work, seq) in group.into_iter().zip(seqs) {
+            if let (Work::Call(row, _), Some(seq)) = (&mut work, seq)
+                && let Some(text) = row.text.take()
+            {
+                self.texts.push(*seq, text);
+            }
             if let (Work::Call(_, Some(done)) | Work::Lane(_, Some(done)), Some(seq)) = (work, seq)
             {
                 // Whoever waited may be gone.
@@ -275,8 +282,13 @@ impl Writer {
             }
         }
         let extractor = self.extractor.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let indexed = extractor.map_or(Ok(false), |text_of| fulltext::step(conn, &*text_of));
+        // Both can be made again: what a power cut takes of them need not be on disk at once.
+        let indexed = conn.pragma_update(None, "synchronous", "NORMAL").and_then(|()| {
+            let texts = &mut self.texts;
+            extractor.map_or(Ok(false), |text_of| fulltext::step(conn, texts, &*text_of, idle))
+        });
         let rolled = rollup::step(conn);
+        put_off(conn.pragma_update(None, "synchronous", "FULL").map(|()| false));
         let mut expired = |lost| self.shared.count_dropped(retention::EXPIRED, lost);
         let pruned = self.retention.step(conn, &mut expired);
         put_off(indexed) | put_off(rolled) | put_off(pruned)

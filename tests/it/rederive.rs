@@ -29,7 +29,13 @@ fn stopped_with(upstream: &Upstream, copies: usize) -> Calltap {
             record.id = uuid::Uuid::now_v7();
             record.tags.reference = Some(at.to_string());
             store.append(
-                Entry { record: record.clone(), bodies: None, answer: None, json: None },
+                Entry {
+                    record: record.clone(),
+                    bodies: None,
+                    answer: None,
+                    json: None,
+                    text: None,
+                },
                 None,
             );
         }

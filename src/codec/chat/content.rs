@@ -15,14 +15,19 @@ impl Content {
     pub(crate) fn add(&mut self, piece: Value, notes: &mut Notes) {
         match piece {
             Value::Null => {}
-            Value::String(text) if !self.parts.is_empty() => self.add_text_part(text),
-            Value::String(text) => match &mut self.text {
-                Some(old) => old.push_str(&text),
-                old => *old = Some(text),
-            },
+            Value::String(text) => self.add_text(&text),
             Value::Array(parts) => parts.into_iter().for_each(|part| self.add_part(part)),
             part @ Value::Object(_) => self.add_part(part),
             Value::Bool(_) | Value::Number(_) => notes.add("content_is_no_text"),
+        }
+    }
+
+    /// Takes a piece of text.
+    pub(crate) fn add_text(&mut self, text: &str) {
+        if self.parts.is_empty() {
+            self.text.get_or_insert_default().push_str(text);
+        } else {
+            self.add_text_part(text.to_owned());
         }
     }
 

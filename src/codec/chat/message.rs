@@ -49,6 +49,11 @@ impl Message {
         }
     }
 
+    /// Takes a further piece of its content.
+    pub(crate) fn add_text(&mut self, text: &str) {
+        self.content.add_text(text);
+    }
+
     /// The finished message.
     pub(crate) fn finish(mut self, notes: &mut Notes) -> Value {
         if !merge::is_filled(&self.role) {

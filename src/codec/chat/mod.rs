@@ -71,6 +71,20 @@ impl Choice for ChatChoice {
         output
     }
 
+    fn repeats(chunk: &Map<String, Value>) -> Option<&'static str> {
+        let is_plain = |(key, value): (&String, &Value)| match key.as_str() {
+            "index" => value.is_u64(),
+            "delta" => value.as_object().is_some_and(is_text),
+            "finish_reason" | "logprobs" => value.is_null(),
+            _ => false,
+        };
+        (chunk.contains_key("delta") && chunk.iter().all(is_plain)).then_some("content")
+    }
+
+    fn add_text(&mut self, text: &str) {
+        self.message.add_text(text);
+    }
+
     fn finish(self, index: Value, notes: &mut Notes) -> Value {
         // A stream of finished messages without any delta: the last one is the answer.
         let whole = self.whole_message.filter(|_| !self.has_delta);
@@ -82,6 +96,16 @@ impl Choice for ChatChoice {
         choice.extend(self.members);
         Value::Object(choice)
     }
+}
+
+/// Whether a delta is nothing but a piece of text.
+fn is_text(delta: &Map<String, Value>) -> bool {
+    delta.contains_key("content")
+        && delta.iter().all(|(key, value)| match key.as_str() {
+            "content" => value.as_str().is_some_and(|text| !text.is_empty()),
+            "role" => value.is_string(),
+            _ => false,
+        })
 }
 
 /// Joins log probabilities: lists grow, the rest is replaced. Legacy completions have parallel lists.

@@ -125,7 +125,7 @@ impl Assembly for Events {
             "completed" | "incomplete" | "failed" | "cancelled" | "done" => {
                 self.take_object(&mut members);
                 self.is_finished = true;
-                Seen { output: false, terminal: true }
+                Seen { output: false, terminal: true, ..Seen::default() }
             }
             "created" | "queued" | "in_progress" => {
                 if !self.is_finished {
@@ -133,7 +133,7 @@ impl Assembly for Events {
                 }
                 Seen::default()
             }
-            _ => Seen { output: self.add_part(kind, members, notes), terminal: false },
+            _ => Seen { output: self.add_part(kind, members, notes), ..Seen::default() },
         }
     }
 
