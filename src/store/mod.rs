@@ -199,6 +199,7 @@ impl Store {
             closing_since: None,
             file_id: pool::file_id(&file),
             next_wait: std::time::Instant::now(),
+            wait_pause: writer::READERS_PAUSE,
             next_reserve: std::time::Instant::now(),
             _lock: lock,
         };

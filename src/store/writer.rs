@@ -33,8 +33,10 @@ const MAX_WAL: u64 = 64 << 20;
 const WAL_URGENT: u64 = 80 << 20;
 /// How long it waits for them: longer than a read of calltap's own may take. Records queue meanwhile.
 const READERS: Duration = Duration::from_millis(2500);
-/// Pause after a wait that was in vain: there is a reader that never ends.
-const READERS_PAUSE: Duration = Duration::from_secs(15);
+/// Pause after a wait that was in vain; twice as long after each further one, up to the longest: a reader
+/// may never end.
+pub(super) const READERS_PAUSE: Duration = Duration::from_secs(2);
+const READERS_PAUSE_MAX: Duration = Duration::from_mins(1);
 /// Longest pause between two tries in times of trouble.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// How long closing goes on trying to save what waits.
@@ -58,6 +60,8 @@ pub(super) struct Writer {
     pub(super) file_id: u64,
     /// When readers may be waited for again.
     pub(super) next_wait: Instant,
+    /// How long not, after the next one that is in vain.
+    pub(super) wait_pause: Duration,
     /// When the reserve is next looked after.
     pub(super) next_reserve: Instant,
     /// Held for life.
@@ -277,8 +281,11 @@ impl Writer {
         if wal > MAX_WAL {
             let is_patient = wal > WAL_URGENT && self.next_wait <= Instant::now();
             let wait = if is_patient { READERS } else { Duration::ZERO };
-            if !checkpoint(conn, "TRUNCATE", wait) && is_patient {
-                self.next_wait = Instant::now() + READERS_PAUSE;
+            if checkpoint(conn, "TRUNCATE", wait) {
+                self.wait_pause = READERS_PAUSE;
+            } else if is_patient {
+                self.next_wait = Instant::now() + self.wait_pause;
+                self.wait_pause = (self.wait_pause * 2).min(READERS_PAUSE_MAX);
             }
         }
         let extractor = self.extractor.lock().unwrap_or_else(PoisonError::into_inner).clone();
