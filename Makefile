@@ -8,6 +8,7 @@
 # make fuzz   every fuzz target for FUZZ_SECONDS (60); FUZZ names some of them
 # make bench  each step by itself (benches/), then the rig of ../shared/bench for BENCH_ROUNDS (5), beside the bare
 #             floor and nginx where they are; target/bench/report-DATE.md says what came out, and on which machine
+# make growth what a call costs as work grows, as tables and as docs/growth.svg; BIG names a data directory of many calls
 
 CLIENTS := tests/clients
 VENV := $(CLIENTS)/.venv
@@ -19,8 +20,9 @@ FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 60
 BENCH_ROUNDS ?= 5
 REPORT = report-$(shell date +%F).md
+BIG ?=
 
-.PHONY: run test check bench soak chaos fuzz clean rust-test client-test clients-matrix ui ui-test
+.PHONY: run test check bench growth soak chaos fuzz clean rust-test client-test clients-matrix ui ui-test
 
 run:
 	@if command -v npm >/dev/null 2>&1; then $(MAKE) --no-print-directory ui; else echo "Node is not installed: building without the dashboard"; fi
@@ -97,12 +99,19 @@ soak:
 chaos:
 	@tests/chaos
 
-bench:
+target/bench/target/release/llmload:
 	@test -d $(RIG) || { echo "the rig is not here: $(RIG)"; exit 1; }
-	cargo build --release
-	cargo bench --bench micro
 	rm -rf target/bench && mkdir -p target/bench && cp -r $(RIG)/. target/bench && chmod -R u+w target/bench
 	cd target/bench && cargo build --release
+
+growth: target/bench/target/release/llmload
+	cargo build --release
+	benches/growth.py target/release/calltap target/bench/target/release/mock-upstream --svg docs/growth.svg $(if $(BIG),--big $(BIG))
+
+bench: target/bench/target/release/llmload
+	cargo build --release
+	cargo bench --bench micro
+	rm -rf target/bench/data target/bench/calltap.jsonl
 	printf '[server]\nlisten = "127.0.0.1:9300"\n[upstreams.openai]\nbase_url = "http://127.0.0.1:9000/v1"\n[log]\nlevel = "warn"\n' > target/bench/calltap.toml
 	cd target/bench && ./run.py one --name calltap \
 	  --cmd '$(CURDIR)/target/release/calltap --config {bench}/calltap.toml --data-dir {bench}/data' \
