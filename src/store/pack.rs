@@ -3,9 +3,8 @@
 use std::{cell::RefCell, io::Read};
 use zstd::bulk::Compressor;
 
-/// Smaller bodies are stored as they are: packing them costs as much as storing them, and `sqlite3` can
-/// show them.
-const MIN_PACKED: usize = 2 << 10;
+/// Smaller bodies are stored as they are: nothing to win, and `sqlite3` can show them.
+const MIN_PACKED: usize = 512;
 /// Largest body that is unpacked; guards memory against a damaged frame.
 const MAX_UNPACKED: u64 = 1 << 30;
 
