@@ -1,12 +1,12 @@
 //! Packing of bodies: zstd level 1 where it helps, and a checksum over what is stored.
 
-use std::{cell::RefCell, io::Read};
-use zstd::bulk::Compressor;
+use std::cell::RefCell;
+use zstd::bulk::{Compressor, Decompressor};
 
 /// Smaller bodies are stored as they are: nothing to win, and `sqlite3` can show them.
 const MIN_PACKED: usize = 512;
 /// Largest body that is unpacked; guards memory against a damaged frame.
-const MAX_UNPACKED: u64 = 1 << 30;
+const MAX_UNPACKED: usize = 1 << 30;
 
 /// A body as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,11 +51,19 @@ pub fn unpack(data: &[u8], zstd: bool, stored_crc: u32) -> Result<Vec<u8>, &'sta
     if !zstd {
         return Ok(data.to_vec());
     }
-    let mut raw = Vec::new();
-    zstd::stream::Decoder::new(data)
-        .and_then(|frame| frame.take(MAX_UNPACKED).read_to_end(&mut raw))
-        .map_err(|_| "the stored bytes do not unpack")?;
-    Ok(raw)
+    decompress(data).ok_or("the stored bytes do not unpack")
+}
+
+fn decompress(data: &[u8]) -> Option<Vec<u8>> {
+    thread_local! {
+        /// Making one costs more than unpacking a small body.
+        static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> =
+            RefCell::new(Decompressor::new().ok());
+    }
+    // Every frame that is written here says how long it is.
+    let len = zstd::zstd_safe::get_frame_content_size(data).ok().flatten()?;
+    let len = usize::try_from(len).ok().filter(|len| *len <= MAX_UNPACKED)?;
+    DECOMPRESSOR.with_borrow_mut(|decompressor| decompressor.as_mut()?.decompress(data, len).ok())
 }
 
 /// CRC-32 of `data`.

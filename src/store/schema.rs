@@ -1,7 +1,7 @@
 //! The file's format: how connections are opened, what the tables are, how older files are brought up.
 
 use super::StoreError;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
 use std::{path::Path, time::Duration};
 
 /// Name of the database in the data directory.
@@ -27,6 +27,8 @@ pub(super) fn open_writer(file: &Path) -> Result<Connection, StoreError> {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     conn.busy_timeout(BUSY)?;
+    // Partial indexes make SQLite plan a statement anew for each value it is bound to.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // auto_vacuum has to come before the first table. fullfsync matters on macOS only, where a plain
     // fsync does not reach the disk.
     conn.execute_batch(
