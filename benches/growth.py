@@ -142,13 +142,14 @@ def human(number):
 
 
 def svg(panels):
-    """Curves on logarithmic axes; a dashed line shows what growing in proportion would be."""
+    """Curves on logarithmic axes, labelled with x less a number; a dashed line shows what growing in proportion
+    would be."""
     width, height, gap = 330, 250, 40
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * width + gap} {2 * height + gap}" '
            'font-family="system-ui, sans-serif" font-size="11">',
            '<rect width="100%" height="100%" fill="#fff"/>']
     colours = ["#0b57d0", "#a8480b", "#146c2e", "#8b1a8b"]
-    for at, (title, curves, proportional) in enumerate(panels):
+    for at, (title, curves, proportional, less) in enumerate(panels):
         left, top = (at % 2) * (width + gap) + 50, (at // 2) * (height + gap) + 30
         inner_w, inner_h = width - 70, height - 70
         xs = [x for _, points in curves for x, _ in points]
@@ -163,7 +164,7 @@ def svg(panels):
             out.append(f'<line x1="{left}" x2="{left + inner_w}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e0e0e0"/>')
             out.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{human(10.0 ** power)}</text>')
         for x in sorted(set(xs)):
-            out.append(f'<text x="{px(x):.1f}" y="{top + inner_h + 16}" text-anchor="middle" fill="#555">{human(x)}</text>')
+            out.append(f'<text x="{px(x):.1f}" y="{top + inner_h + 16}" text-anchor="middle" fill="#555">{human(x - less)}</text>')
         if proportional:
             first = curves[0][1][-1]
             start = (min(xs), first[1] * min(xs) / first[0])
@@ -177,9 +178,9 @@ def svg(panels):
             out += [f'<circle cx="{px(x):.1f}" cy="{py(y):.1f}" r="3" fill="{colour}"/>' for x, y in points]
         for row, ((name, _), colour) in enumerate(zip(curves, colours)):
             if len(curves) > 1:
-                y = top + 10 + row * 14
-                out.append(f'<circle cx="{left + 10}" cy="{y - 4}" r="3" fill="{colour}"/>')
-                out.append(f'<text x="{left + 18}" y="{y}" fill="#333">{name}</text>')
+                x, y = left + row % 2 * 130, top + inner_h + 34 + row // 2 * 14
+                out.append(f'<circle cx="{x}" cy="{y - 4}" r="3" fill="{colour}"/>')
+                out.append(f'<text x="{x + 8}" y="{y}" fill="#333">{name}</text>')
     out.append("</svg>")
     return "\n".join(out) + "\n"
 
@@ -243,11 +244,11 @@ def run(given):
     if given.svg:
         with open(given.svg, "w") as file:
             file.write(svg([
-                ("CPU a call, µs, by bytes of its prompt", [("", prompts)], True),
-                ("CPU a stream, µs, by its chunks", [("", streams)], True),
-                ("CPU a call, µs, by sinks + 1", [("", [(number + 1, cost) for number, cost in sinks])], False),
-                ("By calls stored: CPU for one more, µs; reads, ms",
-                 [("one more, µs", stores), *((name + ", ms", waits[name]) for name, _ in READS[:3])], False),
+                ("CPU a call, µs, by bytes of its prompt", [("", prompts)], True, 0),
+                ("CPU a stream, µs, by its chunks", [("", streams)], True, 0),
+                ("CPU a call, µs, by sinks", [("", [(number + 1, cost) for number, cost in sinks])], False, 1),
+                ("By calls stored",
+                 [("CPU for one more, µs", stores), *((name + ", ms", waits[name]) for name, _ in READS[:3])], False, 0),
             ]))
 
 
