@@ -13,10 +13,10 @@ import argparse, http.client, json, math, os, shutil, statistics, subprocess, te
 PORT, MOCK = 9300, 9000
 TICK = os.sysconf("SC_CLK_TCK")
 WORDS = ["".join(chr(97 + (i * 7 + j * 11 + i * j) % 26) for j in range(2 + i % 9)) for i in range(997)]
-PROMPTS = [(1 << 10, 3000), (10 << 10, 1500), (100 << 10, 300), (1 << 20, 40), (10 << 20, 6)]
-STREAMS = [(10, 1500), (100, 400), (1000, 60), (10_000, 10), (100_000, 3)]
-SINKS = [(0, 2000), (1, 2000), (2, 2000), (3, 2000), (4, 2000)]
-STORES = [1_000, 10_000, 100_000]
+PROMPTS = [(1 << 10, 2000), (10 << 10, 800), (100 << 10, 150), (1 << 20, 20), (10 << 20, 4)]
+STREAMS = [(10, 800), (100, 200), (1000, 30), (10_000, 6), (100_000, 2)]
+SINKS = [(0, 1000), (1, 1000), (2, 1000), (3, 1000), (4, 1000)]
+STORES = [1_000, 10_000, 50_000]
 READS = [
     ("a call by its id", "/api/v1/calls/{id}"),
     ("the newest 50", "/api/v1/calls?limit=50"),
@@ -137,7 +137,7 @@ def table(head, rows):
 def human(number):
     for unit, size in (("M", 1e6), ("k", 1e3)):
         if number >= size:
-            return f"{number / size:g} {unit}"
+            return f"{number / size:.3g} {unit}"
     return f"{number:g}"
 
 
