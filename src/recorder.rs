@@ -404,7 +404,7 @@ fn mask(record: Record, redactor: &Redactor) -> (Record, Option<String>) {
     failpoint::reach("redact");
     let mut json = Vec::with_capacity(JSON_BYTES);
     let written = serde_json::to_writer(&mut json, &record).map(|()| String::from_utf8(json));
-    let Ok(Ok(json)) = written else { return (record, None) };
+    let Ok(Ok(json)) = written else { return (without_texts(record), None) };
     let Some((masked, kinds)) = redactor.redact(json.as_bytes()) else {
         return (record, Some(json));
     };
@@ -435,8 +435,18 @@ fn mask_socket(bodies: &mut Bodies, record: &mut Record, redactor: &Redactor) {
     }
 }
 
+/// A body that is content-encoded, without that: nothing can be seen in it before.
+fn decoded(headers: &[(String, String)], body: &Bytes) -> Option<Bytes> {
+    let (_, encoding) = headers.iter().find(|(name, _)| name == "content-encoding")?;
+    Some(content::decode(Some(encoding), body, std::iter::empty()).bytes)
+}
+
 fn mask_request(bodies: &mut Bodies, record: &mut Record, redactor: &Redactor) {
-    let Some((masked, kinds)) = redactor.redact(&bodies.request.kept) else { return };
+    let headers = &mut record.headers.request;
+    let decoded = decoded(headers, &bodies.request.kept);
+    let text = decoded.as_ref().unwrap_or(&bodies.request.kept);
+    let Some((masked, kinds)) = redactor.redact(text) else { return };
+    headers.retain(|(name, _)| name != "content-encoding");
     // Positions have moved; the member was read long ago and can go.
     let without_member = bodies.member.take().and_then(|cut| {
         let kept = &bodies.request.kept;
@@ -456,10 +466,7 @@ fn mask_response(
     redactor: &Redactor,
 ) {
     let headers = &mut record.headers.response;
-    let encoding = headers.iter().position(|(name, _)| name == "content-encoding");
-    let decoded = encoding.and_then(|at| headers.get(at)).map(|(_, encoding)| {
-        content::decode(Some(encoding), &bodies.response.kept, std::iter::empty()).bytes
-    });
+    let decoded = decoded(headers, &bodies.response.kept);
     let whole = response
         .filter(|_| record.stream)
         .and_then(|value| serde_json::to_vec(value).ok())

@@ -450,3 +450,30 @@ fn what_is_on_no_list_is_not_kept() {
     println!("{passed} headers of random names passed both ways, none is kept");
     assert!(passed > 500);
 }
+
+/// What a client packs is looked into before it is stored.
+#[test]
+fn packed_requests_are_masked_too() {
+    let secret = format!("sk-proj-{}", "A1b2".repeat(12));
+    let question = "words ".repeat(500);
+    let body = serde_json::json!({"model": "m", "messages": [
+        {"role": "user", "content": format!("{question}{secret} findable")}]});
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut gzip, body.to_string().as_bytes()).unwrap();
+    let packed = gzip.finish().unwrap();
+    let upstream = Upstream::start(|_| crate::harness::json_answer(200, "{}"));
+    let calltap = Calltap::start(&upstream);
+    let mut connection = Connection::open(calltap.address);
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         content-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+        packed.len()
+    );
+    connection.send(&[head.as_bytes(), &packed].concat());
+    assert_eq!(connection.answer("POST").unwrap().status, 200);
+    assert_eq!(upstream.last().unwrap().body, packed, "the upstream gets what was sent");
+    let record = calltap.only_record().to_string();
+    assert!(record.contains("[redacted:openai-key:") && record.contains("findable"), "{record}");
+    assert!(!record.contains(&secret));
+    assert!(record.contains("request redacted: openai-key"), "{record}");
+}
