@@ -21,6 +21,11 @@ use tokio::time::Sleep;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// A piece that comes this soon after the one before is part of a burst: what comes on its heels leaves with it.
+const BURST: Duration = Duration::from_micros(100);
+/// Most pieces of a burst that leave together; about what hyper gives to one write.
+const GATHERED: usize = 16;
+
 /// A request body on its way upstream.
 #[derive(Debug)]
 pub enum UpstreamBody {
@@ -119,8 +124,14 @@ pub struct TapBody {
     capture: Option<Capture>,
     shared: Arc<Shared>,
     passage: Passage,
-    /// Cut pieces that the client may have.
+    /// Pieces that the client may have.
     ready: VecDeque<Bytes>,
+    /// In a burst: `ready` waits for what is there already, but has not been taken yet.
+    gathers: bool,
+    /// The first piece was taken.
+    came: bool,
+    /// Everybody else had their turn since the last piece came.
+    yielded: bool,
     cut: Vec<Bytes>,
     /// Strict: what waits for the record.
     held: VecDeque<Frame<Bytes>>,
@@ -144,6 +155,9 @@ impl TapBody {
             shared,
             passage,
             ready: VecDeque::new(),
+            gathers: false,
+            came: false,
+            yielded: false,
             cut: Vec::new(),
             held: VecDeque::new(),
             durable: None,
@@ -209,6 +223,9 @@ impl TapBody {
     /// Takes a frame of the answer; what the client may have of it at once is returned.
     fn take(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
         let now = Instant::now();
+        self.gathers = self.came && now.duration_since(self.last_frame) < BURST;
+        self.came = true;
+        self.yielded = false;
         self.last_frame = now;
         let data = match frame.into_data() {
             Ok(data) => data,
@@ -227,6 +244,8 @@ impl TapBody {
             self.hand_over_cut();
         } else if self.passage.strict && (ends || !self.held.is_empty() || holds_end(&data)) {
             self.held.push_back(Frame::data(data));
+        } else if self.gathers {
+            self.ready.push_back(data);
         } else {
             if let Some(capture) = &mut self.capture {
                 capture.delivered(data.len());
@@ -247,7 +266,10 @@ impl TapBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         loop {
-            if let Some(piece) = self.ready.pop_front() {
+            self.gathers &= !self.ended && self.ready.len() < GATHERED;
+            if !self.gathers
+                && let Some(piece) = self.ready.pop_front()
+            {
                 if let Some(capture) = &mut self.capture {
                     capture.delivered(piece.len());
                 }
@@ -282,6 +304,16 @@ impl TapBody {
                     self.fail(End::UpstreamBroke(error_chain(&error)), error.into());
                 }
                 Poll::Ready(None) => self.end(),
+                Poll::Pending if self.gathers && !self.ready.is_empty() => {
+                    if self.yielded {
+                        self.gathers = false;
+                        continue;
+                    }
+                    // The task that reads the upstream's connection takes its turn now.
+                    self.yielded = true;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Poll::Pending => {
                     ready!(self.poll_silence(cx));
                     let why = format!("no data for {:?}", self.passage.idle);

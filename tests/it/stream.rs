@@ -6,9 +6,19 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+const EVENTS: usize = 30;
+
 /// The upstream sends an event only once the client has the one before.
 fn step_by_step(sections: &str, event: impl Fn(usize) -> String + Send + Sync + 'static) {
-    const EVENTS: usize = 30;
+    bursts_of(1, sections, event);
+}
+
+/// The upstream sends so many events at once, and more only once the client has them all.
+fn bursts_of(
+    burst: usize,
+    sections: &str,
+    event: impl Fn(usize) -> String + Send + Sync + 'static,
+) {
     let seen = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&seen);
     let upstream = Upstream::start(move |_| {
@@ -16,10 +26,11 @@ fn step_by_step(sections: &str, event: impl Fn(usize) -> String + Send + Sync + 
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
                 .to_vec(),
         )];
-        for at in 0..EVENTS {
-            let event = event(at);
-            steps.push(Step::Until(Arc::clone(&counter), at));
-            steps.push(Step::Send(format!("{:x}\r\n{event}\r\n", event.len()).into_bytes()));
+        for first in (0..EVENTS).step_by(burst) {
+            let events = (first..EVENTS.min(first + burst)).map(&event);
+            let chunks = events.map(|event| format!("{:x}\r\n{event}\r\n", event.len()));
+            steps.push(Step::Until(Arc::clone(&counter), first));
+            steps.push(Step::Send(chunks.collect::<String>().into_bytes()));
         }
         steps.push(Step::Send(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n".to_vec()));
         steps
@@ -62,6 +73,15 @@ fn chunk(at: usize, more: &str) -> String {
 #[test]
 fn events_pass_as_they_arrive() {
     step_by_step("", |at| chunk(at, ""));
+}
+
+#[test]
+fn a_burst_passes_without_what_comes_after_it() {
+    for burst in [2, 7, 29] {
+        bursts_of(burst, "", |at| chunk(at, ""));
+        bursts_of(burst, "", |at| chunk(at, ",\"usage\":null"));
+        bursts_of(burst, "[store]\ndurability = \"strict\"\n", |at| chunk(at, ""));
+    }
 }
 
 #[test]
