@@ -21,10 +21,14 @@ use tokio::time::Sleep;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A piece that comes this soon after the one before is part of a burst: what comes on its heels leaves with it.
-const BURST: Duration = Duration::from_micros(100);
-/// Most pieces of a burst that leave together; about what hyper gives to one write.
+/// A piece that comes this soon after the one before is part of a burst: what is there already, but not yet taken,
+/// leaves with it in one write.
+const BURST: Duration = Duration::from_millis(5);
+/// Most pieces that leave together, which is what hyper gives to one write, and longest time for which they gather.
 const GATHERED: usize = 16;
+const GATHERING: Duration = Duration::from_micros(500);
+/// hyper asks twice before others have their turn: at the third time the one who brings the pieces had it.
+const LOOKS: u8 = 2;
 
 /// A request body on its way upstream.
 #[derive(Debug)]
@@ -128,10 +132,12 @@ pub struct TapBody {
     ready: VecDeque<Bytes>,
     /// In a burst: `ready` waits for what is there already, but has not been taken yet.
     gathers: bool,
+    /// When the first of `ready` came.
+    gathers_since: Instant,
     /// The first piece was taken.
     came: bool,
-    /// Everybody else had their turn since the last piece came.
-    yielded: bool,
+    /// How often there was nothing since the last piece came.
+    looks: u8,
     cut: Vec<Bytes>,
     /// Strict: what waits for the record.
     held: VecDeque<Frame<Bytes>>,
@@ -156,8 +162,9 @@ impl TapBody {
             passage,
             ready: VecDeque::new(),
             gathers: false,
+            gathers_since: Instant::now(),
             came: false,
-            yielded: false,
+            looks: 0,
             cut: Vec::new(),
             held: VecDeque::new(),
             durable: None,
@@ -223,9 +230,14 @@ impl TapBody {
     /// Takes a frame of the answer; what the client may have of it at once is returned.
     fn take(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
         let now = Instant::now();
-        self.gathers = self.came && now.duration_since(self.last_frame) < BURST;
+        if self.ready.is_empty() {
+            self.gathers_since = now;
+        }
+        self.gathers = self.came
+            && now.duration_since(self.last_frame) < BURST
+            && now.duration_since(self.gathers_since) < GATHERING;
         self.came = true;
-        self.yielded = false;
+        self.looks = 0;
         self.last_frame = now;
         let data = match frame.into_data() {
             Ok(data) => data,
@@ -244,7 +256,7 @@ impl TapBody {
             self.hand_over_cut();
         } else if self.passage.strict && (ends || !self.held.is_empty() || holds_end(&data)) {
             self.held.push_back(Frame::data(data));
-        } else if self.gathers {
+        } else if self.gathers || !self.ready.is_empty() {
             self.ready.push_back(data);
         } else {
             if let Some(capture) = &mut self.capture {
@@ -305,12 +317,12 @@ impl TapBody {
                 }
                 Poll::Ready(None) => self.end(),
                 Poll::Pending if self.gathers && !self.ready.is_empty() => {
-                    if self.yielded {
+                    if self.looks == LOOKS {
                         self.gathers = false;
                         continue;
                     }
                     // The task that reads the upstream's connection takes its turn now.
-                    self.yielded = true;
+                    self.looks += 1;
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
