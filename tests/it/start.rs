@@ -1,7 +1,8 @@
 //! A start over a large store and a long write-ahead log, where nobody else is there (`reliability.md` R18).
 
-use crate::harness::{
-    Calltap, Connection, Upstream, chat, chat_body, count, fetch, free_port, post,
+use crate::{
+    harness::{Calltap, Connection, Upstream, chat, chat_body, count, fetch, free_port, post},
+    upgrade::BACK_TO_1,
 };
 use rusqlite::{Connection as Database, config::DbConfig};
 use std::{
@@ -83,39 +84,50 @@ impl Drop for Server {
     }
 }
 
-/// `CALLTAP_TEST_ROWS`: calls in the store.
-#[test]
-fn a_start_waits_for_nobody_and_opens_no_port_before_its_store() {
-    let rows = count("CALLTAP_TEST_ROWS", 20_000);
+/// A store of so many calls, its server stopped and its provider gone.
+fn large(rows: usize, sections: &str) -> Calltap {
     let upstream = Upstream::start(chat(5, Duration::ZERO));
-    let sections = format!(
-        "[upstreams.nameless]\nbase_url = \"https://provider.invalid/v1\"\n[sinks.nameless]\ntype = \"webhook\"\nbase_url = \"https://sink.invalid\"\nsecret = \"s\"\n[sinks.closed]\ntype = \"webhook\"\nbase_url = \"http://127.0.0.1:{}\"\nsecret = \"s\"\n",
-        free_port()
-    );
-    let mut calltap = Calltap::with(&upstream, "", &sections);
+    let mut calltap = Calltap::with(&upstream, "", sections);
     for at in 0..REAL {
         post(calltap.address, "/v1/chat/completions", "", &chat_body(at % 2 == 0));
     }
     calltap.wait_calls("", REAL);
     calltap.signal("TERM");
     assert!(calltap.wait().success());
-    drop(upstream);
-    let file = calltap.data_dir().join("calltap.db");
-    multiply(&file, rows);
-    let log = leave_a_log(&file);
-    let size = std::fs::metadata(&file).unwrap().len();
+    multiply(&calltap.data_dir().join("calltap.db"), rows);
+    calltap
+}
+
+/// Starts the server; the first connection that it takes, and how many it did not.
+fn first_connection(calltap: &Calltap) -> (Server, Connection, usize) {
     let (begun, mut refused) = (Instant::now(), 0);
     let mut serve = calltap.command();
     serve.arg("serve").stdout(Stdio::null()).stderr(Stdio::null());
-    let _server = Server(serve.spawn().unwrap());
-    let mut connection = loop {
+    let server = Server(serve.spawn().unwrap());
+    loop {
         if let Some(connection) = Connection::try_open(calltap.address) {
-            break connection;
+            return (server, connection, refused);
         }
         refused += 1;
-        assert!(begun.elapsed() < Duration::from_mins(1), "nobody listens");
+        assert!(begun.elapsed() < Duration::from_mins(5), "nobody listens");
         std::thread::sleep(Duration::from_millis(1));
-    };
+    }
+}
+
+/// `CALLTAP_TEST_ROWS`: calls in the store.
+#[test]
+fn a_start_waits_for_nobody_and_opens_no_port_before_its_store() {
+    let rows = count("CALLTAP_TEST_ROWS", 20_000);
+    let sections = format!(
+        "[upstreams.nameless]\nbase_url = \"https://provider.invalid/v1\"\n[sinks.nameless]\ntype = \"webhook\"\nbase_url = \"https://sink.invalid\"\nsecret = \"s\"\n[sinks.closed]\ntype = \"webhook\"\nbase_url = \"http://127.0.0.1:{}\"\nsecret = \"s\"\n",
+        free_port()
+    );
+    let calltap = large(rows, &sections);
+    let file = calltap.data_dir().join("calltap.db");
+    let log = leave_a_log(&file);
+    let size = std::fs::metadata(&file).unwrap().len();
+    let begun = Instant::now();
+    let (_server, mut connection, refused) = first_connection(&calltap);
     let opened = begun.elapsed();
     // The very first connection is answered, out of the store.
     connection.send(b"GET /api/v1/calls?limit=1 HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n");
@@ -141,4 +153,25 @@ fn a_start_waits_for_nobody_and_opens_no_port_before_its_store() {
         assert!(Instant::now() < until, "{:?}", calltap.counts());
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// The copy of an older store is made before the port opens: its time grows with the file.
+/// `CALLTAP_TEST_ROWS`: calls in the store.
+#[test]
+fn an_older_store_of_many_calls_is_brought_up() {
+    let rows = count("CALLTAP_TEST_ROWS", 20_000);
+    let calltap = large(rows, "");
+    let file = calltap.data_dir().join("calltap.db");
+    Database::open(&file).unwrap().execute_batch(BACK_TO_1).unwrap();
+    let size = std::fs::metadata(&file).unwrap().len();
+    let begun = Instant::now();
+    let (_server, ..) = first_connection(&calltap);
+    assert_eq!(fetch(calltap.address, "/readyz").unwrap().status, 200);
+    let took = begun.elapsed();
+    assert!(calltap.data_dir().join("calltap.db.v1").exists(), "it was brought up");
+    assert_eq!(calltap.counts(), (rows, 0));
+    println!(
+        "{rows} calls in {} MiB of an older layout: copied, brought up and ready in {took:?}",
+        size / MIB
+    );
 }
