@@ -51,7 +51,7 @@ pub struct Caller {
     pub key: Option<String>,
     /// Metadata for calls without it.
     pub defaults: Option<Arc<Tags>>,
-    /// KeyLimits of the key, where it has some.
+    /// Limits of the key, where it has some.
     pub limiter: Option<Arc<Limiter>>,
 }
 

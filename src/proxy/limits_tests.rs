@@ -20,9 +20,9 @@ fn key(name: &str) -> Key {
     }
 }
 
-/// A budget in picodollars that are whole nano-dollars.
-fn budget(pico: u64) -> Option<Dollars> {
-    Some(Dollars(pico / 1000))
+/// Picodollars, as many as are whole nano-dollars.
+fn budget(pico: u64) -> Dollars {
+    Dollars(pico / 1000)
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn cost(dollars: &str) -> Cost {
 #[test]
 fn a_budget_is_charged_when_the_cost_is_known() {
     let limits = KeyLimits::new(NOON, [("a".to_owned(), 2_000_000, 2)]);
-    let limiter = limits.of(&Key { budget_per_day: budget(4_000_000), ..key("a") }).unwrap();
+    let limiter = limits.of(&Key { budget_per_day: Some(budget(4_000_000)), ..key("a") }).unwrap();
     // 2 of 4 are spent, at 1 a call: there is room for two that run.
     let first = limiter.admit(NOON).unwrap();
     let second = limiter.admit(NOON).unwrap();
@@ -234,9 +234,10 @@ fn a_budget_is_charged_when_the_cost_is_known() {
 #[test]
 fn a_refused_call_uses_up_nothing() {
     let limits = KeyLimits::new(NOON, [("a".to_owned(), 5_000, 1)]);
-    let limited = Key { requests_per_minute: Some(1), budget_per_day: budget(5_000), ..key("a") };
+    let limited =
+        Key { requests_per_minute: Some(1), budget_per_day: Some(budget(5_000)), ..key("a") };
     limits.of(&limited).unwrap().admit(NOON).unwrap_err();
-    let richer = Key { budget_per_day: budget(50_000), ..limited };
+    let richer = Key { budget_per_day: Some(budget(50_000)), ..limited };
     let limiter = limits.of(&richer).unwrap();
     limiter.admit(NOON).unwrap();
     let refused = limiter.admit(NOON).unwrap_err();
