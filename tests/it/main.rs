@@ -31,6 +31,7 @@ mod forward;
 mod framing;
 mod http2;
 mod keys;
+mod limits;
 mod lineage;
 mod lists;
 mod matrix;
