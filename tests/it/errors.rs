@@ -79,7 +79,7 @@ impl Fault {
             _ => {
                 return (
                     "application/octet-stream",
-                    (0..1 + dice.index(5000))
+                    (0..=dice.index(5000))
                         .map(|_| u8::try_from(dice.below(256)).unwrap())
                         .collect(),
                 );
