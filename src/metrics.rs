@@ -43,6 +43,11 @@ struct Reason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    code: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Priced {
     provider: String,
     model: String,
@@ -63,6 +68,7 @@ struct Delivered {
 pub struct Metrics {
     registry: Registry,
     requests: Family<Calls, Counter>,
+    refused: Family<Refused, Counter>,
     duration: Histogram,
     time_to_first_token: Histogram,
     time_per_output_token: Histogram,
@@ -97,6 +103,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("calltap"),
             requests: Family::default(),
+            refused: Family::default(),
             duration: seconds(),
             time_to_first_token: seconds(),
             time_per_output_token: fine(),
@@ -127,6 +134,8 @@ impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
         registry.register("requests", "Calls that ended", self.requests.clone());
+        let help = "Calls that calltap refused, by its code";
+        registry.register("refused_requests", help, self.refused.clone());
         for (name, help, histogram) in [
             ("request_duration", "Request head to the end of the call", &self.duration),
             (
@@ -209,6 +218,11 @@ impl Metrics {
                 outcome: record.outcome.as_str(),
             })
             .inc();
+        let code = record.error.as_ref().and_then(|error| error.code.clone());
+        if let Some(code) = code.filter(|_| record.outcome == Outcome::Refused) {
+            // One of calltap's own, of which there are few.
+            self.refused.get_or_create(&Refused { code }).inc();
+        }
         let timing = &record.timing;
         self.duration.observe(timing.latency_ms / 1000.0);
         self.overhead.observe(timing.overhead_ms / 1000.0);

@@ -29,6 +29,7 @@ mod forward;
 mod framing;
 mod http2;
 mod keys;
+mod limits;
 mod lineage;
 mod lists;
 mod memory;
