@@ -132,9 +132,9 @@ fn schedule(has_disk: bool) -> impl Iterator<Item = Fault> {
         _ => 1 + dice.below(1 << 30),
     });
     let any = faults.clone();
-    faults
-        .into_iter()
-        .chain(std::iter::repeat_with(move || any[dice.below(any.len() as u64) as usize]))
+    faults.into_iter().chain(std::iter::repeat_with(move || {
+        any[usize::try_from(dice.below(any.len() as u64)).unwrap()]
+    }))
 }
 
 /// A look as a person would have it too: lists and totals are read meanwhile.
