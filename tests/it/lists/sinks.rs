@@ -200,7 +200,7 @@ fn d_sinks() {
         ),
         (
             "D10 pruned meanwhile",
-            "retention::the_quota_takes_the_oldest_and_counts_what_no_sink_had",
+            "delivery::outage::retention_in_the_middle_of_a_delivery_loses_nothing",
         ),
         ("D11", "delivery::history::a_sink_added_later_is_filled_from_history_over_a_kill"),
         ("D12", "delivery::kills::every_record_arrives_and_repeats_are_the_same_bytes"),
