@@ -19,7 +19,7 @@ use crate::{
     store::{Reader, StoreError},
 };
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Body,
     extract::{Request, State},
     http::{HeaderValue, Response, StatusCode, header},
@@ -94,6 +94,7 @@ pub fn router(context: Context) -> Router {
         .route("/readyz", get(readyz))
         .route("/assets/{file}", get(page::asset))
         .fallback(page::fallback);
+    let running = Arc::new(events::Looker::new(Arc::clone(&context.inflight)));
     let guarded = Router::new()
         .route("/api/v1/calls", get(calls::list))
         .route("/api/v1/calls/{id}", get(calls::show))
@@ -109,7 +110,7 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/sessions", get(sessions::list))
         .route("/api/v1/sessions/{session}", get(sessions::show))
         .route("/api/v1/sessions/{session}/turns", get(sessions::turns))
-        .route("/api/v1/events", get(events::follow))
+        .route("/api/v1/events", get(events::follow).layer(Extension(running)))
         .route("/api/v1/settings", get(effective))
         .route("/api/v1/store", get(calls::store))
         .route("/api/v1/sinks", get(sinks::list))
