@@ -35,7 +35,7 @@ fn multiply(file: &Path, rows: usize) {
         "WITH RECURSIVE n(i) AS (SELECT {REAL} + 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})"
     );
     let sql = format!(
-        "PRAGMA synchronous = OFF;
+        "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF;
          BEGIN;
          CREATE TEMP TABLE c AS SELECT * FROM calls;
          CREATE TEMP TABLE d AS SELECT * FROM docs;
@@ -49,7 +49,8 @@ fn multiply(file: &Path, rows: usize) {
              SELECT i, {bodies} FROM n JOIN b ON b.rowid = 1 + i % {REAL} WHERE i > {rows} / 10 * 9;
          UPDATE calls SET has_bodies = seq IN (SELECT seq FROM bodies);
          UPDATE cursors SET seq = {rows} WHERE name NOT LIKE 'sink:%';
-         COMMIT;"
+         COMMIT;
+         PRAGMA journal_mode = WAL;"
     );
     database.execute_batch(&sql).unwrap();
 }
