@@ -436,7 +436,7 @@ fn effective(config: &Config, proxy: &Proxy, ready: &Ready, started_at: Timestam
 }
 
 fn readiness(store: &Store, draining: &AtomicBool) -> api::Readiness {
-    let trouble = store.health().trouble;
+    let crate::store::Health { trouble, dropped, .. } = store.health();
     let draining = draining.load(Ordering::Relaxed);
     api::Readiness {
         checks: vec![
@@ -451,6 +451,7 @@ fn readiness(store: &Store, draining: &AtomicBool) -> api::Readiness {
                 detail: if draining { "draining" } else { "accepting calls" }.to_owned(),
             },
         ],
+        lost: dropped,
     }
 }
 

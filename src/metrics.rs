@@ -18,7 +18,10 @@ use prometheus_client::{
 use std::{
     collections::HashSet,
     fmt,
-    sync::{Mutex, atomic::AtomicU64},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Most (provider, model) pairs that get a label of their own; later ones are `other`.
@@ -40,6 +43,11 @@ struct Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Lost {
+    reason: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,6 +86,7 @@ pub struct Metrics {
     inflight: Gauge,
     tasks: Gauge,
     capture_dropped: Family<Reason, Counter>,
+    records_lost: Family<Lost, Counter>,
     metadata_refused: Counter,
     unpriced: Family<Priced, Counter>,
     models: Mutex<HashSet<(String, String)>>,
@@ -113,6 +122,7 @@ impl Default for Metrics {
             inflight: Gauge::default(),
             tasks: Gauge::default(),
             capture_dropped: Family::default(),
+            records_lost: Family::default(),
             metadata_refused: Counter::default(),
             unpriced: Family::default(),
             models: Mutex::default(),
@@ -154,6 +164,8 @@ impl Metrics {
         registry.register("runtime_tasks", "Tasks of the async runtime", self.tasks.clone());
         let help = "Calls that were not recorded, or not in full";
         registry.register("capture_dropped", help, self.capture_dropped.clone());
+        let help = "Records lost for good, also in earlier runs";
+        registry.register("records_lost", help, self.records_lost.clone());
         let help = "Calls with metadata that was refused";
         registry.register("metadata_refused", help, self.metadata_refused.clone());
         registry.register("unpriced_calls", "Calls without a known price", self.unpriced.clone());
@@ -275,6 +287,14 @@ impl Metrics {
         self.capture_dropped.get_or_create(&Reason { reason }).inc();
     }
 
+    /// Records lost for good, by reason, as the store counts them: over all runs.
+    pub fn records_lost(&self, lost: &[(String, u64)]) {
+        for (reason, count) in lost {
+            let label = Lost { reason: reason.clone() };
+            self.records_lost.get_or_create(&label).inner().store(*count, Ordering::Relaxed);
+        }
+    }
+
     /// Metadata of a call was refused.
     pub fn metadata_refused(&self) {
         self.metadata_refused.inc();
@@ -335,6 +355,7 @@ mod tests {
         metrics.call_started();
         metrics.recorded(&record("m"));
         metrics.capture_dropped("recorder_full");
+        metrics.records_lost(&[("recorder".into(), 7)]);
         let text = metrics.render();
         for line in [
             "calltap_requests_total{endpoint=\"\",upstream=\"\",status_class=\"2xx\",outcome=\"completed\"} 1",
@@ -343,6 +364,7 @@ mod tests {
             "calltap_inflight_requests 1",
             "calltap_time_to_first_token_seconds_count 1",
             "calltap_capture_dropped_total{reason=\"recorder_full\"} 1",
+            "calltap_records_lost_total{reason=\"recorder\"} 7",
             "calltap_config_last_reload_successful 1",
             "calltap_build_info{version=\"0.1.0\"} 1",
         ] {

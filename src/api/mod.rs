@@ -27,7 +27,7 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -73,6 +73,8 @@ impl std::fmt::Debug for Context {
 pub struct Readiness {
     /// All of them must be well.
     pub checks: Vec<Check>,
+    /// Records lost for good, by reason, also in earlier runs.
+    pub lost: Vec<(String, u64)>,
 }
 
 /// One condition of readiness.
@@ -240,7 +242,10 @@ async fn readyz(State(context): State<Context>, request: Request) -> Response<Bo
     let ok = readiness.checks.iter().all(|check| check.ok);
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if request.uri().query().is_some_and(|query| query.contains("verbose")) {
-        return (status, Json(json!({ "ready": ok, "checks": readiness.checks }))).into_response();
+        let lost: Map<String, Value> =
+            readiness.lost.into_iter().map(|(reason, count)| (reason, count.into())).collect();
+        let answer = json!({ "ready": ok, "checks": readiness.checks, "lost": lost });
+        return (status, Json(answer)).into_response();
     }
     (status, if ok { "ready\n" } else { "not ready\n" }).into_response()
 }
@@ -250,6 +255,7 @@ async fn openapi() -> impl IntoResponse {
 }
 
 async fn metrics(State(context): State<Context>) -> impl IntoResponse {
+    context.metrics.records_lost(&(context.ready)().lost);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], context.metrics.render())
 }

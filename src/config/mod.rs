@@ -259,6 +259,8 @@ pub struct Store {
     pub keep_calls: Period,
     /// Largest size of the database.
     pub max_size: ByteSize,
+    /// Whether the data directory may be on a network's file system.
+    pub allow_network: bool,
 }
 
 impl Default for Store {
@@ -270,6 +272,7 @@ impl Default for Store {
             keep_bodies: Period::days(30),
             keep_calls: Period::days(365),
             max_size: ByteSize::gib(10),
+            allow_network: false,
         }
     }
 }

@@ -220,7 +220,9 @@ impl Capture {
     }
 
     fn finish(&mut self, end: End, done: Option<Waiter>) -> bool {
-        let Some(open) = self.open.take() else { return false };
+        let Some(mut open) = self.open.take() else { return false };
+        // Whoever can see that the call has ended finds its place free.
+        open.slot = None;
         self.shared.metrics.call_ended();
         let Open { permit: Some(permit), .. } = *open else { return false };
         self.shared.running.remove(open.head.id);

@@ -26,6 +26,8 @@ const MINUTE_US: u64 = 60_000_000;
 const DAY_US: i64 = 86_400_000_000;
 /// When to ask again while all places of a key are taken: nobody knows when one is free.
 const BUSY_MS: u32 = 1000;
+/// What a call is expected to cost while no cost of the key is known: a cent, in picodollars.
+const UNKNOWN_PICO: i128 = 10_000_000_000;
 /// By which part of the difference an expected cost follows a new one.
 const MEAN_SHARE: i128 = 8;
 
@@ -245,8 +247,9 @@ impl Purse {
         if self.spent + self.reserved >= limit {
             return Err(Over::Reserved);
         }
-        self.reserved += self.mean;
-        Ok(self.mean)
+        let expected = if self.mean == 0 { UNKNOWN_PICO } else { self.mean };
+        self.reserved += expected;
+        Ok(expected)
     }
 
     /// A call ended for which `reserved` was set aside on `day`; `None`: nobody knows what it cost.

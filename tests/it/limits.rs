@@ -101,6 +101,18 @@ fn counting(work: Duration) -> (Upstream, Arc<AtomicUsize>) {
     (upstream, most)
 }
 
+/// An upstream that answers once the gate is open.
+fn gated() -> (Upstream, Arc<AtomicUsize>) {
+    let gate = Arc::new(AtomicUsize::new(0));
+    let opened = Arc::clone(&gate);
+    let upstream = Upstream::start(move |request| {
+        let mut steps = vec![Step::Until(Arc::clone(&opened), 1)];
+        steps.extend(chat(0, Duration::ZERO)(request));
+        steps
+    });
+    (upstream, gate)
+}
+
 #[test]
 fn calls_at_once_are_exact() {
     let (upstream, most) = counting(Duration::from_millis(15));
@@ -126,13 +138,7 @@ fn calls_at_once_are_exact() {
 
 #[test]
 fn exactly_so_many_of_fifty_get_through() {
-    let gate = Arc::new(AtomicUsize::new(0));
-    let opened = Arc::clone(&gate);
-    let upstream = Upstream::start(move |request| {
-        let mut steps = vec![Step::Until(Arc::clone(&opened), 1)];
-        steps.extend(chat(0, Duration::ZERO)(request));
-        steps
-    });
+    let (upstream, gate) = gated();
     let calltap = limited(&upstream, "max_parallel_requests = 7");
     let answers = thread::scope(|scope| {
         let racing = scope.spawn(|| race(&calltap, 1));
@@ -236,64 +242,113 @@ fn a_budget_is_exact_one_after_the_other_and_in_a_race() {
 }
 
 #[test]
-fn before_a_cost_is_known_calls_at_once_bound_what_is_spent() {
+fn before_a_cost_is_known_a_call_counts_as_a_cent() {
     away_from_midnight();
-    let gate = Arc::new(AtomicUsize::new(0));
-    let opened = Arc::clone(&gate);
-    let upstream = Upstream::start(move |request| {
-        let mut steps = vec![Step::Until(Arc::clone(&opened), 1)];
-        steps.extend(chat(0, Duration::ZERO)(request));
+    for (budget, first, then) in [(budget(10), 1, 9), ("budget_per_day = \"0.07\"".into(), 7, 50)] {
+        let (upstream, gate) = gated();
+        let calltap = limited(&upstream, &budget);
+        let answers = thread::scope(|scope| {
+            let racing = scope.spawn(|| race(&calltap, 1));
+            calltap.wait_calls("outcome:refused", CLIENTS - first);
+            gate.store(1, Ordering::Relaxed);
+            racing.join().unwrap()
+        });
+        assert_eq!(passed(&answers, "calltap_budget_exceeded"), first);
+        let refused = answers.iter().find(|answer| answer.status == 429).unwrap();
+        assert_eq!(refused.header("retry-after"), Some("1"), "more may be left than is expected");
+        calltap.wait_calls("outcome:completed", first);
+        assert_eq!(passed(&race(&calltap, 1), "calltap_budget_exceeded"), then);
+    }
+}
+
+/// The head of a stream and two words, then what follows.
+fn broken_off(then: &[Step]) -> Upstream {
+    let then = then.to_vec();
+    Upstream::start(move |request| {
+        let mut steps = chat(5, Duration::ZERO)(request);
+        steps.truncate(4);
+        steps.extend(then.clone());
         steps
-    });
-    let limits = format!("{}\nmax_parallel_requests = 15", budget(10));
-    let calltap = limited(&upstream, &limits);
-    let answers = thread::scope(|scope| {
-        let racing = scope.spawn(|| race(&calltap, 1));
-        calltap.wait_calls("outcome:refused", CLIENTS - 15);
-        gate.store(1, Ordering::Relaxed);
-        racing.join().unwrap()
-    });
-    assert_eq!(passed(&answers, "calltap_rate_limited"), 15);
-    calltap.wait_calls("outcome:completed", 15);
-    let after = race(&calltap, 1);
-    assert_eq!(passed(&after, "calltap_budget_exceeded"), 0);
+    })
+}
+
+/// A client that has read the beginning of a stream.
+fn streaming(calltap: &Calltap) -> Connection {
+    let body = chat_body(true);
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-type: application/json";
+    let mut connection = Connection::open(calltap.address);
+    let request = format!("{head}\r\n{APP}content-length: {}\r\n\r\n{body}", body.len());
+    connection.send(request.as_bytes());
+    assert!(connection.read_body(50) > 0, "the stream has begun");
+    connection
 }
 
 #[test]
-fn an_aborted_call_frees_its_place_and_is_charged() {
+fn an_aborted_call_frees_its_place() {
+    let upstream = broken_off(&[Step::Stall]);
+    let calltap = limited(&upstream, "max_parallel_requests = 2");
+    for _ in 0..3 {
+        let running = [streaming(&calltap), streaming(&calltap)];
+        assert_eq!(passed(&[call(&calltap, APP)], "calltap_rate_limited"), 0);
+        running.into_iter().for_each(Connection::reset);
+        // Until both are noticed to be gone.
+        until("the places", || {
+            fetch(calltap.address, "/metrics").is_some_and(|metrics| {
+                String::from_utf8_lossy(&metrics.body).contains("calltap_inflight_requests 0\n")
+            })
+        });
+    }
+    calltap.wait_calls("outcome:client_aborted", 6);
+}
+
+#[test]
+fn an_aborted_call_is_charged() {
     away_from_midnight();
-    // The head and two words, then nothing.
-    let upstream = Upstream::start(|request| {
-        let mut steps = chat(5, Duration::ZERO)(request);
-        steps.truncate(4);
-        steps.push(Step::Stall);
-        steps
-    });
-    let limits = "max_parallel_requests = 2\nbudget_per_day = \"0.000001\"";
-    let calltap = limited(&upstream, limits);
-    let body = chat_body(true);
-    let request = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\n{APP}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let running: Vec<Connection> = (0..2)
-        .map(|_| {
-            let mut connection = Connection::open(calltap.address);
-            connection.send(request.as_bytes());
-            assert!(connection.read_body(50) > 0, "the stream has begun");
-            connection
-        })
-        .collect();
-    let refused = call(&calltap, APP);
-    assert_eq!(refused.json()["error"]["code"], "calltap_rate_limited");
-    running.into_iter().for_each(Connection::reset);
-    let aborted = calltap.wait_calls("outcome:client_aborted", 2);
+    let upstream = broken_off(&[Step::Stall]);
+    let calltap = limited(&upstream, "budget_per_day = \"0.000001\"");
+    streaming(&calltap).reset();
+    let aborted = calltap.wait_calls("outcome:client_aborted", 1);
     assert_eq!(aborted[0]["usage"]["source"], "partial");
     let cost: f64 = aborted[0]["cost"]["total"].as_str().unwrap().parse().unwrap();
     assert!(cost >= 0.000_001, "{cost}");
-    // Both places are free, and the money is spent.
     let refused = call(&calltap, APP);
     assert_eq!(refused.json()["error"]["code"], "calltap_budget_exceeded", "{refused:?}");
+    assert_eq!(refused.header("x-should-retry"), Some("false"));
+}
+
+#[test]
+fn a_call_that_is_drained_holds_its_place() {
+    let gate = Arc::new(AtomicUsize::new(0));
+    let upstream = broken_off(&[Step::Until(Arc::clone(&gate), 1), Step::Fin]);
+    let limits = keys("max_parallel_requests = 1");
+    let calltap = Calltap::with(&upstream, "on_disconnect = \"drain\"\n", &limits);
+    streaming(&calltap).reset();
+    // Its client is long gone, and the upstream works on.
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(passed(&[call(&calltap, APP)], "calltap_rate_limited"), 0);
+    assert_eq!(upstream.requests().len(), 1);
+    gate.store(1, Ordering::Relaxed);
+    until("the place", || call(&calltap, APP).status != 429);
+}
+
+#[test]
+fn a_websocket_holds_its_place() {
+    let upstream = Upstream::start(|request| {
+        if request.header("upgrade").is_none() {
+            return chat(0, Duration::ZERO)(request);
+        }
+        let head =
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
+        vec![Step::Send(head.into()), Step::Stall]
+    });
+    let calltap = limited(&upstream, "max_parallel_requests = 1");
+    let mut socket = Connection::open(calltap.address);
+    let request = "GET /v1/realtime HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==";
+    socket.send(format!("{request}\r\n{APP}\r\n").as_bytes());
+    assert_eq!(socket.answer("GET").unwrap().status, 101);
+    assert_eq!(passed(&[call(&calltap, APP)], "calltap_rate_limited"), 0);
+    drop(socket);
+    until("the place", || call(&calltap, APP).status == 200);
 }
 
 #[test]
@@ -338,10 +393,10 @@ fn a_restart_keeps_what_was_spent() {
     let upstream = Upstream::start(chat(0, Duration::ZERO));
     let mut calltap = limited(&upstream, &budget(10));
     for done in [3, 6] {
-        for _ in 0..3 {
+        for ended in done - 2..=done {
             assert_eq!(call(&calltap, APP).status, 200);
+            calltap.wait_calls("outcome:completed", ended);
         }
-        calltap.wait_calls("outcome:completed", done);
         if done == 3 {
             calltap.kill();
         } else {
