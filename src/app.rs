@@ -9,12 +9,13 @@ use crate::{
     interpret::search_text,
     metrics::Metrics,
     model::Timestamp,
-    pricing::PriceBook,
-    proxy::{Budget, Fingerprints, Proxy, Running, Settings, Shared, Spiller},
+    pricing::{self, PriceBook},
+    proxy::{Budget, Fingerprints, KeyLimits, Proxy, Running, Settings, Shared, Spiller},
+    query::{Expr, Moment, Query, Term},
     recorder::Recorder,
     redact::Redactor,
     server::{self, Limits, Stop},
-    store::Store,
+    store::{GroupBy, StatRow, Store},
 };
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
@@ -39,6 +40,9 @@ const CALLS_MAX: usize = 65_536;
 /// Longest wait for lanes to stop, and after a second signal.
 const LANES_STOP: Duration = Duration::from_secs(6);
 const LANES_HURRIED: Duration = Duration::from_millis(200);
+/// A UTC day, in microseconds.
+const DAY_US: i64 = 86_400_000_000;
+
 /// What `serve` starts with.
 pub struct Setup {
     /// The configuration.
@@ -93,6 +97,7 @@ struct App {
     redactor: Arc<ArcSwap<Redactor>>,
     config: Arc<ArcSwap<Config>>,
     running: Arc<Running>,
+    limits: Arc<KeyLimits>,
     draining: Arc<AtomicBool>,
     delivery: Delivery,
     recorder: JoinHandle<()>,
@@ -128,12 +133,13 @@ fn plans(config: &Config) -> Result<Vec<delivery::Plan>, String> {
 impl App {
     fn build(setup: &Setup) -> Result<Self, AppError> {
         let config = setup.config.clone();
-        let settings = Settings::new(&config).map_err(AppError::Config)?;
         let book = PriceBook::load(config.pricing.dir.as_deref(), Some(&setup.data_dir))
             .map_err(AppError::Config)?;
         let redactor = Redactor::new(&config.capture.redact).map_err(AppError::Config)?;
         let store = Store::open(&setup.data_dir, &config.store)?;
         store.set_text_extractor(search_text);
+        let limits = Arc::new(spent_today(&store, &config));
+        let settings = Settings::new(&config, &limits).map_err(AppError::Config)?;
         let fingerprints =
             Fingerprints::open(&setup.data_dir).map_err(crate::store::StoreError::Io)?;
         // The spill thread ends with the last capture; nothing waits for it.
@@ -152,6 +158,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             journal: config.store.journal_start,
             running: Arc::clone(&running),
+            limits: Arc::clone(&limits),
             lineage: Mutex::default(),
             counted: Mutex::default(),
             assistants: Mutex::new(remembered(&store)),
@@ -190,6 +197,7 @@ impl App {
             redactor,
             config: Arc::new(ArcSwap::from_pointee(config)),
             running,
+            limits,
             draining: Arc::default(),
             delivery,
             recorder: recorder_thread,
@@ -327,7 +335,7 @@ impl App {
     /// Swaps the configuration in whole, or keeps the old one.
     fn reload(&self, setup: &Setup) {
         let loaded = (setup.reload)().and_then(|config| {
-            let settings = Settings::new(&config)?;
+            let settings = Settings::new(&config, &self.limits)?;
             let book = PriceBook::load(config.pricing.dir.as_deref(), Some(&setup.data_dir))?;
             let redactor = Redactor::new(&config.capture.redact)?;
             let plans = plans(&config)?;
@@ -377,6 +385,26 @@ fn remembered(store: &Store) -> Assistants {
     Assistants::load(threads)
 }
 
+/// What keys have spent today in earlier lives: a restart gives nobody a new budget.
+fn spent_today(store: &Store, config: &Config) -> KeyLimits {
+    let now = Timestamp::now();
+    if config.auth.keys.is_empty() {
+        return KeyLimits::default();
+    }
+    let midnight = now.plus_us(-now.0.rem_euclid(DAY_US));
+    let query = Query { root: Some(Expr::Term(Term::Since(Moment::At(midnight)))) };
+    let totals = store.reader().and_then(|reader| reader.totals(&query, GroupBy::Key));
+    let rows = totals.map_or_else(
+        |error| {
+            tracing::error!(%error, "what keys have spent today cannot be read: their budgets begin anew");
+            Vec::new()
+        },
+        |totals| totals.rows,
+    );
+    let spent = |row: StatRow| Some((row.key?, pricing::pico(&row.cost)?, row.calls));
+    KeyLimits::new(now, rows.into_iter().filter_map(spent))
+}
+
 /// The configuration in force; secrets are masked.
 fn effective(config: &Config, proxy: &Proxy, ready: &Ready, started_at: Timestamp) -> Value {
     let values: Vec<Value> = config
@@ -408,7 +436,7 @@ fn effective(config: &Config, proxy: &Proxy, ready: &Ready, started_at: Timestam
 }
 
 fn readiness(store: &Store, draining: &AtomicBool) -> api::Readiness {
-    let trouble = store.health().trouble;
+    let crate::store::Health { trouble, dropped, .. } = store.health();
     let draining = draining.load(Ordering::Relaxed);
     api::Readiness {
         checks: vec![
@@ -423,6 +451,7 @@ fn readiness(store: &Store, draining: &AtomicBool) -> api::Readiness {
                 detail: if draining { "draining" } else { "accepting calls" }.to_owned(),
             },
         ],
+        lost: dropped,
     }
 }
 

@@ -1,9 +1,9 @@
 //! What a configuration must hold beyond its types.
 
 use crate::{
-    config::{Config, Fault, Upstream},
+    config::{Config, Fault, Key, Upstream},
     delivery,
-    proxy::{Upstreams, is_taken},
+    proxy::{REQUESTS_PER_MINUTE_MAX, Upstreams, is_taken},
     redact::Redactor,
     telemetry,
 };
@@ -63,8 +63,43 @@ fn keys(config: &Config, faults: &mut Vec<Fault>) {
         if key.sha256.len() != 64 || !key.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
             let hint = "printf %s \"$KEY\" | sha256sum".to_owned();
             let message = format!("the key `{}` needs a sha256 of 64 hex digits", key.name);
-            faults.push(Fault { hint: Some(hint), ..Fault::at(path, message) });
+            faults.push(Fault { hint: Some(hint), ..Fault::at(path.clone(), message) });
         }
+        key_limits(config, key, &path, faults);
+    }
+}
+
+/// What a key is limited to must be there, and leave room for a call.
+fn key_limits(config: &Config, key: &Key, path: &str, faults: &mut Vec<Fault>) {
+    for (name, limit) in [
+        ("max_parallel_requests", key.max_parallel_requests.map(u64::from)),
+        ("requests_per_minute", key.requests_per_minute.map(u64::from)),
+        ("budget_per_day", key.budget_per_day.map(|budget| budget.0)),
+    ] {
+        if limit == Some(0) {
+            let message = format!("`{name}` of the key `{}` must be more than zero", key.name);
+            let hint = Some("leave it out for no limit".to_owned());
+            faults.push(Fault { hint, ..Fault::at(format!("{path}.{name}"), message) });
+        }
+    }
+    if key.requests_per_minute.is_some_and(|limit| limit > REQUESTS_PER_MINUTE_MAX) {
+        let message = format!("`requests_per_minute` is at most {REQUESTS_PER_MINUTE_MAX}");
+        faults.push(Fault::at(format!("{path}.requests_per_minute"), message));
+    }
+    let Some(named) = &key.upstreams else { return };
+    let path = format!("{path}.upstreams");
+    if named.is_empty() {
+        let message = format!("the key `{}` may call no upstream", key.name);
+        let hint = Some("leave `upstreams` out to allow all".to_owned());
+        faults.push(Fault { hint, ..Fault::at(path.clone(), message) });
+    }
+    // Where upstreams are at fault themselves, that is told elsewhere.
+    let Ok(known) = Upstreams::new(config) else { return };
+    for name in named.iter().filter(|name| known.named(name).is_none()) {
+        let message = format!("the key `{}` names `{name}`, which is no upstream", key.name);
+        let names = known.names().collect::<Vec<_>>().join(", ");
+        let hint = Some(format!("known are: {names}"));
+        faults.push(Fault { hint, ..Fault::at(path.clone(), message) });
     }
 }
 

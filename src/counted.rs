@@ -7,6 +7,8 @@ use std::collections::{HashSet, VecDeque};
 /// Ids remembered here; older ones are looked up in the store. Enough for those whose records are
 /// still on their way there.
 const KNOWN_MAX: usize = 4096;
+/// Longest of them; a longer one is looked up in the store.
+const ID_BYTES_MAX: usize = 512;
 
 /// Begins the note of a record whose usage another record has.
 const COUNTED_BEFORE: &str = "usage is counted in an earlier record of ";
@@ -21,6 +23,9 @@ pub struct Counted {
 impl Counted {
     /// Remembers the id that an upstream gave; true where it was known.
     pub fn remember(&mut self, upstream: &str, id: &str) -> bool {
+        if id.len() > ID_BYTES_MAX {
+            return false;
+        }
         let key = format!("{upstream}/{id}");
         if !self.known.insert(key.clone()) {
             return true;
@@ -62,5 +67,7 @@ mod tests {
         }
         assert_eq!((counted.known.len(), counted.order.len()), (KNOWN_MAX, KNOWN_MAX));
         assert!(!counted.remember("a", "1"));
+        let long = "x".repeat(ID_BYTES_MAX + 1);
+        assert!(!counted.remember("a", &long) && !counted.remember("a", &long));
     }
 }

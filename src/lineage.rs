@@ -6,6 +6,8 @@ use std::collections::{HashMap, VecDeque};
 /// Responses remembered here; older ones are looked up in the store. Enough for those whose records
 /// are still on their way there.
 const KNOWN_MAX: usize = 4096;
+/// Longest id and session together; of a longer one the store is asked.
+const LINK_BYTES_MAX: usize = 1024;
 
 /// What a call says of itself and of the one before it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,6 +56,9 @@ impl Lineage {
     }
 
     fn remember(&mut self, id: &str, session: &str) {
+        if id.len() + session.len() > LINK_BYTES_MAX {
+            return;
+        }
         if self.known.insert(id.to_owned(), session.to_owned()).is_some() {
             return;
         }

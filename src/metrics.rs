@@ -18,7 +18,10 @@ use prometheus_client::{
 use std::{
     collections::HashSet,
     fmt,
-    sync::{Mutex, atomic::AtomicU64},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Most (provider, model) pairs that get a label of their own; later ones are `other`.
@@ -43,6 +46,16 @@ struct Reason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Lost {
+    reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    code: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Priced {
     provider: String,
     model: String,
@@ -63,6 +76,7 @@ struct Delivered {
 pub struct Metrics {
     registry: Registry,
     requests: Family<Calls, Counter>,
+    refused: Family<Refused, Counter>,
     duration: Histogram,
     time_to_first_token: Histogram,
     time_per_output_token: Histogram,
@@ -72,6 +86,7 @@ pub struct Metrics {
     inflight: Gauge,
     tasks: Gauge,
     capture_dropped: Family<Reason, Counter>,
+    records_lost: Family<Lost, Counter>,
     metadata_refused: Counter,
     unpriced: Family<Priced, Counter>,
     models: Mutex<HashSet<(String, String)>>,
@@ -97,6 +112,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("calltap"),
             requests: Family::default(),
+            refused: Family::default(),
             duration: seconds(),
             time_to_first_token: seconds(),
             time_per_output_token: fine(),
@@ -106,6 +122,7 @@ impl Default for Metrics {
             inflight: Gauge::default(),
             tasks: Gauge::default(),
             capture_dropped: Family::default(),
+            records_lost: Family::default(),
             metadata_refused: Counter::default(),
             unpriced: Family::default(),
             models: Mutex::default(),
@@ -127,6 +144,8 @@ impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
         registry.register("requests", "Calls that ended", self.requests.clone());
+        let help = "Calls that calltap refused, by its code";
+        registry.register("refused_requests", help, self.refused.clone());
         for (name, help, histogram) in [
             ("request_duration", "Request head to the end of the call", &self.duration),
             (
@@ -145,6 +164,8 @@ impl Metrics {
         registry.register("runtime_tasks", "Tasks of the async runtime", self.tasks.clone());
         let help = "Calls that were not recorded, or not in full";
         registry.register("capture_dropped", help, self.capture_dropped.clone());
+        let help = "Records lost for good, also in earlier runs";
+        registry.register("records_lost", help, self.records_lost.clone());
         let help = "Calls with metadata that was refused";
         registry.register("metadata_refused", help, self.metadata_refused.clone());
         registry.register("unpriced_calls", "Calls without a known price", self.unpriced.clone());
@@ -209,6 +230,11 @@ impl Metrics {
                 outcome: record.outcome.as_str(),
             })
             .inc();
+        let code = record.error.as_ref().and_then(|error| error.code.clone());
+        if let Some(code) = code.filter(|_| record.outcome == Outcome::Refused) {
+            // One of calltap's own, of which there are few.
+            self.refused.get_or_create(&Refused { code }).inc();
+        }
         let timing = &record.timing;
         self.duration.observe(timing.latency_ms / 1000.0);
         self.overhead.observe(timing.overhead_ms / 1000.0);
@@ -259,6 +285,14 @@ impl Metrics {
     /// A call was not recorded, or not in full.
     pub fn capture_dropped(&self, reason: &'static str) {
         self.capture_dropped.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Records lost for good, by reason, as the store counts them: over all runs.
+    pub fn records_lost(&self, lost: &[(String, u64)]) {
+        for (reason, count) in lost {
+            let label = Lost { reason: reason.clone() };
+            self.records_lost.get_or_create(&label).inner().store(*count, Ordering::Relaxed);
+        }
     }
 
     /// Metadata of a call was refused.
@@ -321,6 +355,7 @@ mod tests {
         metrics.call_started();
         metrics.recorded(&record("m"));
         metrics.capture_dropped("recorder_full");
+        metrics.records_lost(&[("recorder".into(), 7)]);
         let text = metrics.render();
         for line in [
             "calltap_requests_total{endpoint=\"\",upstream=\"\",status_class=\"2xx\",outcome=\"completed\"} 1",
@@ -329,6 +364,7 @@ mod tests {
             "calltap_inflight_requests 1",
             "calltap_time_to_first_token_seconds_count 1",
             "calltap_capture_dropped_total{reason=\"recorder_full\"} 1",
+            "calltap_records_lost_total{reason=\"recorder\"} 7",
             "calltap_config_last_reload_successful 1",
             "calltap_build_info{version=\"0.1.0\"} 1",
         ] {

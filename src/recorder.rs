@@ -13,7 +13,7 @@ use crate::{
     metrics::Metrics,
     model::{Exchange, Headers, Outcome, Record, Tags, Timestamp, UsageSource},
     pricing::PriceBook,
-    proxy::{Captured, Live, Running, Spiller, Waiter},
+    proxy::{Captured, KeyLimits, Live, Running, Spiller, Waiter},
     redact::Redactor,
     store::{Attached, Bodies, Entry, Started, Store},
 };
@@ -66,6 +66,8 @@ pub struct Recorder {
     pub journal: bool,
     /// Running calls.
     pub running: Arc<Running>,
+    /// What keys have spent.
+    pub limits: Arc<KeyLimits>,
     /// Sessions of responses that go on from one another.
     pub lineage: Mutex<Lineage>,
     /// Whose usage is in a record already.
@@ -235,6 +237,7 @@ impl Recorder {
             entry.json = None;
         }
         self.metrics.recorded(&entry.record);
+        self.limits.charge(&exchange.head, &entry.record.cost);
         log(&entry.record);
         let attached = self.follow(exchange, &entry.record);
         self.append(entry, attached, done);
@@ -303,6 +306,7 @@ impl Recorder {
         entry.record.stream = derived.stream;
         entry.json = None;
         self.metrics.spent(&entry.record);
+        self.limits.charge(&derived.exchange.head, &entry.record.cost);
         Some(entry)
     }
 

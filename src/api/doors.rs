@@ -176,4 +176,55 @@ mod tests {
         assert!(equal("abc", "abc"));
         assert!(!equal("abc", "abcd") && !equal("", "abc"));
     }
+
+    /// Welch's t of the times that two wrong tokens take, asked in random order.
+    fn welch(token: &str, wrong: [&str; 2], samples: usize) -> f64 {
+        let (mut times, mut dice) = ([Vec::new(), Vec::new()], 1_u64);
+        // Both lie at the same place in memory.
+        let mut given = String::with_capacity(64);
+        for _ in 0..samples {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let which = usize::from(dice >> 63 == 1);
+            given.clear();
+            given.push_str(wrong[which]);
+            let begun = std::time::Instant::now();
+            let is_equal = equal(std::hint::black_box(&given), std::hint::black_box(token));
+            let took = begun.elapsed();
+            assert!(!std::hint::black_box(is_equal));
+            times[which].push(took.as_secs_f64());
+        }
+        // What the machine did meanwhile stands in the slowest times.
+        let mut all = times.concat();
+        all.sort_by(f64::total_cmp);
+        let most = all[all.len() * 95 / 100];
+        let of = |times: &[f64]| {
+            let kept: Vec<f64> = times.iter().copied().filter(|time| *time <= most).collect();
+            let count = f64::from(u32::try_from(kept.len()).unwrap());
+            let mean = kept.iter().sum::<f64>() / count;
+            let spread = kept.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / (count - 1.0);
+            (mean, spread / count)
+        };
+        let ((one, first), (other, second)) = (of(&times[0]), of(&times[1]));
+        (one - other) / (first + second).sqrt()
+    }
+
+    /// `CALLTAP_TEST_TIMINGS`: samples.
+    #[test]
+    fn a_wrong_first_byte_takes_as_long_as_a_wrong_last() {
+        let samples =
+            std::env::var("CALLTAP_TEST_TIMINGS").map_or(20_000, |count| count.parse().unwrap());
+        let token = "0123456789abcdef0123456789abcdef0123456789abcdef";
+        let wrong = [format!("x{}", &token[1..]), format!("{}x", &token[..47])];
+        // A true difference shows each time, a disturbance does not.
+        let found: Vec<f64> =
+            std::iter::repeat_with(|| welch(token, [&wrong[0], &wrong[1]], samples))
+                .take(3)
+                .take_while(|t| t.abs() >= 4.5)
+                .collect();
+        println!(
+            "{samples} samples: t beyond 4.5 in {} of at most 3 rounds {found:?}",
+            found.len()
+        );
+        assert!(found.len() < 3, "{found:?}");
+    }
 }

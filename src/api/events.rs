@@ -1,16 +1,18 @@
 //! Calls as they end: a stream that follows the record log.
 //!
 //! Each client is a cursor: it reads the log in pages at its own pace, so that nothing piles up for a
-//! slow one.
+//! slow one. While it does not read, a feed holds a piece or two and what its connection buffers.
 
 use super::{ApiError, Context, Parameters};
 use crate::{
     interpret::{begun, started},
-    model::Timestamp,
+    model::{Head, Timestamp},
     proxy::Live,
     query::Query,
+    store::{Reader, StoreError},
 };
 use axum::{
+    Extension,
     body::Body,
     extract::State,
     http::{HeaderMap, HeaderValue, Response, header},
@@ -22,14 +24,18 @@ use serde_json::{Value, json};
 use std::{
     collections::HashMap,
     convert::Infallible,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
 /// Calls read at once.
-const PAGE: u32 = 200;
+const PAGE: u32 = 50;
+/// Bytes of events beyond which the rest of a page is left for the next read.
+const PIECE_BYTES: usize = 32 << 10;
+/// Feeds that read at once: every commit wakes all that follow.
+static READING: Semaphore = Semaphore::const_new(4);
 /// A comment is sent after so long a silence, so that proxies keep the connection.
 const SILENCE: Duration = Duration::from_secs(15);
 /// Time between two looks at the running calls.
@@ -45,10 +51,11 @@ pub(super) struct EventParameters {
 }
 
 /// `event: call` with the list row of every call that ends and matches, `id:` its `seq`; first, once,
-/// `event: started` for each running call. `event: running` has the oldest running calls whenever they
-/// are others than before.
+/// `event: started` for each of the oldest running calls. `event: running` has these whenever they are
+/// others than before.
 pub(super) async fn follow(
     State(context): State<Context>,
+    Extension(running): Extension<Arc<Looker>>,
     Parameters(parameters): Parameters<EventParameters>,
     headers: HeaderMap,
 ) -> Result<Response<Body>, ApiError> {
@@ -58,16 +65,16 @@ pub(super) async fn follow(
     let now = *committed.borrow_and_update();
     let seq = resumed.or(parameters.since).unwrap_or(now);
     let mut greeting = String::from(": following\n\n");
-    for live in (context.inflight)() {
+    for live in oldest((context.inflight)()) {
         let row = serde_json::to_string(&begun(&live.head)).unwrap_or_default();
         greeting.push_str(&event("started", None, &row));
     }
-    let running = Looker::new(Arc::clone(&context.inflight));
-    let follower = Follower { context, query, seq, greeting: Some(greeting), running };
+    let follower =
+        Follower { context, query, seq, greeting: Some(greeting.into()), running, seen: 0 };
     let events =
         stream::unfold((follower, committed), |(mut follower, mut committed)| async move {
-            let text = follower.next(&mut committed).await?;
-            Some((Ok::<_, Infallible>(Bytes::from(text)), (follower, committed)))
+            let piece = follower.next(&mut committed).await?;
+            Some((Ok::<_, Infallible>(piece), (follower, committed)))
         });
     let mut response = Response::new(Body::from_stream(events));
     let kind = HeaderValue::from_static("text/event-stream");
@@ -80,52 +87,49 @@ struct Follower {
     context: Context,
     query: Query,
     seq: i64,
-    greeting: Option<String>,
-    running: Looker,
+    greeting: Option<Bytes>,
+    running: Arc<Looker>,
+    /// The version of the running calls that was told last.
+    seen: u64,
 }
 
 impl Follower {
     /// The next piece of the stream; `None` ends it.
-    async fn next(&mut self, committed: &mut watch::Receiver<i64>) -> Option<String> {
+    async fn next(&mut self, committed: &mut watch::Receiver<i64>) -> Option<Bytes> {
         if let Some(greeting) = self.greeting.take() {
             return Some(greeting);
         }
         let mut quiet = Instant::now();
         loop {
-            if let Some(running) = self.running.look() {
+            if let Some(running) = self.running.look(&mut self.seen) {
                 return Some(running);
             }
             let newest = *committed.borrow_and_update();
             if newest > self.seq {
                 let (reader, query, seq) =
                     (self.context.reader.clone(), self.query.clone(), self.seq);
-                let page = tokio::task::spawn_blocking(move || reader.since(&query, seq, PAGE));
-                let rows = match page.await {
-                    Ok(Ok(rows)) => rows,
+                let turn = READING.acquire().await.ok()?;
+                let piece = tokio::task::spawn_blocking(move || piece(&reader, &query, seq));
+                let piece = piece.await;
+                drop(turn);
+                let (text, through) = match piece {
+                    Ok(Ok(read)) => read,
                     Ok(Err(error)) => {
                         self.seq = newest;
                         let text = serde_json::json!({ "message": error.to_string() });
-                        return Some(event("lagged", None, &text.to_string()));
+                        return Some(event("lagged", None, &text.to_string()).into());
                     }
                     Err(_) => return None,
                 };
-                let full = rows.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX);
-                self.seq = match rows.last() {
-                    Some((last, _)) if full => *last,
-                    _ => newest,
-                };
-                if !rows.is_empty() {
-                    let events: Vec<String> = rows
-                        .iter()
-                        .map(|(seq, row)| event("call", Some(*seq), &row.to_string()))
-                        .collect();
-                    return Some(events.concat());
+                self.seq = through.unwrap_or(newest);
+                if !text.is_empty() {
+                    return Some(text.into());
                 }
                 continue;
             }
             match tokio::time::timeout(LOOK, committed.changed()).await {
                 Err(_) if quiet.elapsed() < SILENCE => {}
-                Err(_) => return Some(": still here\n\n".to_owned()),
+                Err(_) => return Some(Bytes::from_static(b": still here\n\n")),
                 Ok(Err(_)) => return None,
                 Ok(Ok(())) => quiet = Instant::now(),
             }
@@ -133,51 +137,103 @@ impl Follower {
     }
 }
 
-/// Tells when the running calls are others than before.
-struct Looker {
+/// The events of the next calls after `seq`, and up to which call they go; `None` where nothing is left.
+fn piece(reader: &Reader, query: &Query, seq: i64) -> Result<(String, Option<i64>), StoreError> {
+    let rows = reader.since(query, seq, PAGE)?;
+    let is_full = rows.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX);
+    let last = rows.last().map(|(seq, _)| *seq);
+    let mut text = String::new();
+    for (seq, row) in rows {
+        text.push_str(&event("call", Some(seq), &row.to_string()));
+        if text.len() > PIECE_BYTES && Some(seq) != last {
+            return Ok((text, Some(seq)));
+        }
+    }
+    Ok((text, last.filter(|_| is_full)))
+}
+
+/// The oldest of the running calls, as many as are shown.
+fn oldest(mut calls: Vec<Live>) -> Vec<Live> {
+    calls.sort_unstable_by_key(|live| (live.head.started_at, live.head.id));
+    calls.truncate(RUNNING);
+    calls
+}
+
+/// The running calls as feeds tell of them, looked at once for all feeds.
+pub(super) struct Looker {
     inflight: Arc<dyn Fn() -> Vec<Live> + Send + Sync>,
-    /// What was told last: each call's row. A row is read from its request once.
-    told: HashMap<Uuid, Value>,
+    looked: Mutex<Looked>,
+}
+
+#[derive(Default)]
+struct Looked {
+    next: Option<Instant>,
+    /// The oldest, and a row of each. It is read from its request once.
+    calls: Vec<(Arc<Head>, Value)>,
     count: usize,
-    next: Instant,
+    /// Goes up whenever they are others than before.
+    version: u64,
+    event: Bytes,
 }
 
 impl Looker {
-    fn new(inflight: Arc<dyn Fn() -> Vec<Live> + Send + Sync>) -> Self {
-        Self { inflight, told: HashMap::new(), count: 0, next: Instant::now() }
+    pub(super) fn new(inflight: Arc<dyn Fn() -> Vec<Live> + Send + Sync>) -> Self {
+        Self { inflight, looked: Mutex::default() }
     }
 
-    /// The event, where there is something new and the last look was long enough ago.
-    fn look(&mut self) -> Option<String> {
-        if Instant::now() < self.next {
+    /// The event, where it is another than the one that was `seen`; 0 has seen none.
+    fn look(&self, seen: &mut u64) -> Option<Bytes> {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if looked.next.is_none_or(|next| next <= now) {
+            looked.next = Some(now + LOOK);
+            looked.refresh((self.inflight)());
+        }
+        if looked.version == *seen {
             return None;
         }
-        self.next = Instant::now() + LOOK;
-        let mut calls = (self.inflight)();
+        if *seen == 0 {
+            looked.render();
+        }
+        *seen = looked.version;
+        Some(looked.event.clone())
+    }
+}
+
+impl Looked {
+    fn refresh(&mut self, calls: Vec<Live>) {
         let count = calls.len();
-        calls.sort_unstable_by_key(|live| (live.head.started_at, live.head.id));
-        calls.truncate(RUNNING);
+        let calls = oldest(calls);
         let is_same = count == self.count
-            && calls.len() == self.told.len()
-            && calls.iter().all(|live| self.told.contains_key(&live.head.id));
+            && calls.iter().map(|live| live.head.id).eq(self.calls.iter().map(|(head, _)| head.id));
         if is_same {
-            return None;
+            return;
         }
-        let mut before = std::mem::take(&mut self.told);
-        let now = Timestamp::now();
-        let items: Vec<Value> = calls
-            .iter()
+        let before = std::mem::take(&mut self.calls);
+        let mut before: HashMap<Uuid, Value> =
+            before.into_iter().map(|(head, row)| (head.id, row)).collect();
+        self.calls = calls
+            .into_iter()
             .map(|live| {
-                let head = &live.head;
-                let mut row = before.remove(&head.id).unwrap_or_else(|| running_row(live));
-                self.told.insert(head.id, row.clone());
-                let elapsed_us = now.0.saturating_sub(head.started_at.0).max(0);
-                row["elapsed_ms"] = (elapsed_us / 1000).into();
-                row
+                let row = before.remove(&live.head.id).unwrap_or_else(|| running_row(&live));
+                (live.head, row)
             })
             .collect();
         self.count = count;
-        Some(event("running", None, &json!({ "running": count, "items": items }).to_string()))
+        self.version += 1;
+        self.render();
+    }
+
+    /// The event, with how long each call has run by now.
+    fn render(&mut self) {
+        let now = Timestamp::now();
+        for (head, row) in &mut self.calls {
+            let elapsed_us = now.0.saturating_sub(head.started_at.0).max(0);
+            row["elapsed_ms"] = (elapsed_us / 1000).into();
+        }
+        let items: Vec<&Value> = self.calls.iter().map(|(_, row)| row).collect();
+        let data = json!({ "running": self.count, "items": items }).to_string();
+        self.event = event("running", None, &data).into();
     }
 }
 

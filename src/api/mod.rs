@@ -19,7 +19,7 @@ use crate::{
     store::{Reader, StoreError},
 };
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Body,
     extract::{Request, State},
     http::{HeaderValue, Response, StatusCode, header},
@@ -27,7 +27,7 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -73,6 +73,8 @@ impl std::fmt::Debug for Context {
 pub struct Readiness {
     /// All of them must be well.
     pub checks: Vec<Check>,
+    /// Records lost for good, by reason, also in earlier runs.
+    pub lost: Vec<(String, u64)>,
 }
 
 /// One condition of readiness.
@@ -94,6 +96,7 @@ pub fn router(context: Context) -> Router {
         .route("/readyz", get(readyz))
         .route("/assets/{file}", get(page::asset))
         .fallback(page::fallback);
+    let running = Arc::new(events::Looker::new(Arc::clone(&context.inflight)));
     let guarded = Router::new()
         .route("/api/v1/calls", get(calls::list))
         .route("/api/v1/calls/{id}", get(calls::show))
@@ -109,7 +112,7 @@ pub fn router(context: Context) -> Router {
         .route("/api/v1/sessions", get(sessions::list))
         .route("/api/v1/sessions/{session}", get(sessions::show))
         .route("/api/v1/sessions/{session}/turns", get(sessions::turns))
-        .route("/api/v1/events", get(events::follow))
+        .route("/api/v1/events", get(events::follow).layer(Extension(running)))
         .route("/api/v1/settings", get(effective))
         .route("/api/v1/store", get(calls::store))
         .route("/api/v1/sinks", get(sinks::list))
@@ -239,7 +242,10 @@ async fn readyz(State(context): State<Context>, request: Request) -> Response<Bo
     let ok = readiness.checks.iter().all(|check| check.ok);
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if request.uri().query().is_some_and(|query| query.contains("verbose")) {
-        return (status, Json(json!({ "ready": ok, "checks": readiness.checks }))).into_response();
+        let lost: Map<String, Value> =
+            readiness.lost.into_iter().map(|(reason, count)| (reason, count.into())).collect();
+        let answer = json!({ "ready": ok, "checks": readiness.checks, "lost": lost });
+        return (status, Json(answer)).into_response();
     }
     (status, if ok { "ready\n" } else { "not ready\n" }).into_response()
 }
@@ -249,6 +255,7 @@ async fn openapi() -> impl IntoResponse {
 }
 
 async fn metrics(State(context): State<Context>) -> impl IntoResponse {
+    context.metrics.records_lost(&(context.ready)().lost);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], context.metrics.render())
 }

@@ -175,7 +175,8 @@ mod tests {
         let text = r#"
             [auth]
             admin_token = "hush"
-            keys = [{ name = "ci", sha256 = "ab", upstream_key = "hush", defaults = { env = "ci" } }]
+            keys = [{ name = "ci", sha256 = "ab", upstream_key = "hush", defaults = { env = "ci" }, upstreams = ["openai"],
+                max_parallel_requests = 20, requests_per_minute = 600, budget_per_day = "2.50 USD" }]
             [capture]
             redact = ["emails", { name = "ticket", regex = "T-[0-9]+" }]
             [upstreams."a.b"]

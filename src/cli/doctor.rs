@@ -5,7 +5,11 @@ use super::{
     out::{self, Exit, Stop},
     serve::reachable,
 };
-use crate::{config::Config, proxy::Settings, store::Reader};
+use crate::{
+    config::Config,
+    proxy::{KeyLimits, Settings},
+    store::Reader,
+};
 use serde::Serialize;
 use std::{fmt::Write as _, net::TcpListener, path::Path, time::Duration};
 
@@ -196,7 +200,8 @@ fn space(_: &Path) -> Option<Finding> {
 
 /// Any answer over HTTP will do: without a key most say 401.
 fn upstream(config: &Config) -> Result<Vec<Finding>, Stop> {
-    let settings = Settings::new(config).map_err(|why| Stop::new(Exit::Config, why))?;
+    let settings =
+        Settings::new(config, &KeyLimits::default()).map_err(|why| Stop::new(Exit::Config, why))?;
     let upstream = settings.upstreams.default();
     let url = format!("{}/models", upstream.base_url);
     let client = super::http_client()?;

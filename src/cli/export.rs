@@ -214,10 +214,7 @@ impl Names for [(&'static str, &'static str)] {
 fn render(record: &Record, format: Format) -> Result<String, Stop> {
     let failed = |error: serde_json::Error| Stop::new(Exit::Failed, error);
     if format == Format::Jsonl {
-        let line = serde_json::to_string(record).map_err(failed)?;
-        // Some readers take these for line ends.
-        let ends = [('\u{85}', "\\u0085"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")];
-        return Ok(ends.iter().fold(line, |line, (end, escape)| line.replace(*end, escape)));
+        return record.line().map_err(failed);
     }
     let value = serde_json::to_value(record).map_err(failed)?;
     let cells: Vec<String> = COLUMNS

@@ -117,6 +117,14 @@ fn key(key: &Key) -> Toml {
     table.insert("sha256".to_owned(), key.sha256.clone().into());
     table.extend(key.upstream_key.as_ref().map(|_| ("upstream_key".to_owned(), MASKED.into())));
     table.insert("defaults".to_owned(), Toml::Table(defaults.collect()));
+    for (name, value) in [
+        ("upstreams", key.upstreams.clone().map(Toml::from)),
+        ("max_parallel_requests", key.max_parallel_requests.map(Toml::from)),
+        ("requests_per_minute", key.requests_per_minute.map(Toml::from)),
+        ("budget_per_day", key.budget_per_day.map(|budget| budget.to_string().into())),
+    ] {
+        table.extend(value.map(|value| (name.to_owned(), value)));
+    }
     Toml::Table(table)
 }
 

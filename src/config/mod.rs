@@ -10,7 +10,7 @@ pub use effective::{Setting, without_userinfo};
 pub use faults::{Fault, Faults};
 pub use load::{FILE, Loaded, Sources, load};
 pub use sink::{Environment, Files, Sink, SinkTable, Start};
-pub use units::{ByteSize, Period};
+pub use units::{ByteSize, Dollars, Period};
 
 use crate::model::Secret;
 use schemars::JsonSchema;
@@ -106,6 +106,18 @@ pub struct Key {
     /// Metadata for calls that bring none: `environment`, `customer`, …
     #[serde(default)]
     pub defaults: BTreeMap<String, String>,
+    /// Upstreams that it may call; all of them where not given.
+    #[serde(default)]
+    pub upstreams: Option<Vec<String>>,
+    /// Most calls that run at once.
+    #[serde(default)]
+    pub max_parallel_requests: Option<u32>,
+    /// Most calls that begin within any 60 s.
+    #[serde(default)]
+    pub requests_per_minute: Option<u32>,
+    /// What its calls may cost in a UTC day.
+    #[serde(default)]
+    pub budget_per_day: Option<Dollars>,
 }
 
 /// `[upstreams.<name>]`; what is not given comes from the built-in of that name, else the default.
@@ -247,6 +259,8 @@ pub struct Store {
     pub keep_calls: Period,
     /// Largest size of the database.
     pub max_size: ByteSize,
+    /// Whether the data directory may be on a network's file system.
+    pub allow_network: bool,
 }
 
 impl Default for Store {
@@ -258,6 +272,7 @@ impl Default for Store {
             keep_bodies: Period::days(30),
             keep_calls: Period::days(365),
             max_size: ByteSize::gib(10),
+            allow_network: false,
         }
     }
 }

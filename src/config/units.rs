@@ -1,4 +1,4 @@
-//! Sizes (`16MiB`) and periods (`30s`, `10m`, `30d`) as they stand in the configuration.
+//! Sizes (`16MiB`), periods (`30s`, `10m`, `30d`) and money (`25 USD`) as they stand in the configuration.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -107,6 +107,42 @@ impl fmt::Display for Period {
     }
 }
 
+/// An amount of money, in nano-dollars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Dollars(pub u64);
+
+/// Nano-dollars in a dollar.
+const NANO: u64 = 1_000_000_000;
+/// Decimal places of an amount.
+const PLACES: usize = 9;
+
+impl FromStr for Dollars {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.trim();
+        let number = number.strip_suffix("USD").unwrap_or(number).trim_end();
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        if !is_digits(whole) || !is_digits(fraction) || fraction.len() > PLACES {
+            return Err(format!(
+                "`{text}` is no amount: use dollars with at most {PLACES} decimals, such as `25 USD` or `0.50`"
+            ));
+        }
+        let nano = format!("{fraction:0<PLACES$}").parse().ok();
+        let whole = whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(NANO));
+        let sum = whole.zip(nano).and_then(|(whole, nano)| whole.checked_add(nano));
+        sum.map(Self).ok_or_else(|| format!("`{text}` is too much"))
+    }
+}
+
+impl fmt::Display for Dollars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = format!("{}.{:0PLACES$}", self.0 / NANO, self.0 % NANO);
+        write!(f, "{} USD", number.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
 /// Splits `16MiB` into 16 and `MiB`.
 fn split(text: &str) -> Result<(u64, &str), String> {
     let text = text.trim();
@@ -137,6 +173,7 @@ macro_rules! from_text {
 }
 
 from_text!(ByteSize, "^[0-9]+ ?(B|KB|kB|MB|GB|KiB|MiB|GiB)?$", "A size such as 16MiB");
+from_text!(Dollars, "^[0-9]+(\\.[0-9]{1,9})?( ?USD)?$", "US dollars such as 25 USD or 0.50");
 from_text!(Period, "^[0-9]+ ?(ms|s|m|h|d)$", "A period such as 30s, 10m or 30d");
 
 #[cfg(test)]
@@ -154,5 +191,25 @@ mod tests {
         assert!("ten".parse::<ByteSize>().is_err());
         assert!("10".parse::<Period>().is_err());
         assert!("99999999999999999999s".parse::<Period>().is_err());
+    }
+
+    #[test]
+    fn money() {
+        for (text, nano, shown) in [
+            ("25 USD", 25 * NANO, "25 USD"),
+            ("0.50", NANO / 2, "0.5 USD"),
+            ("100USD", 100 * NANO, "100 USD"),
+            (" 0.000000001 USD ", 1, "0.000000001 USD"),
+            ("18446744073.709551615", u64::MAX, "18446744073.709551615 USD"),
+        ] {
+            assert_eq!(text.parse(), Ok(Dollars(nano)), "{text}");
+            assert_eq!(Dollars(nano).to_string(), shown);
+            assert_eq!(shown.parse(), Ok(Dollars(nano)));
+        }
+        for wrong in
+            ["", "USD", "-1", "1e3", "1.", ".5", "1,5", "25 EUR", "0.0000000001", "18446744073.71"]
+        {
+            assert!(wrong.parse::<Dollars>().is_err(), "{wrong}");
+        }
     }
 }

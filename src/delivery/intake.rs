@@ -175,8 +175,7 @@ fn parcels(plan: &Plan, mut records: Vec<Record>, shortened: bool) -> Vec<Parcel
     }
     match &plan.destination {
         Destination::Files(_) => {
-            let lines =
-                records.iter().map(|record| serde_json::to_string(record).unwrap_or_default());
+            let lines = records.iter().map(|record| record.line().unwrap_or_default());
             vec![parcel(&records, Load::Lines(lines.collect()), shortened)]
         }
         Destination::Http { sink, .. } => requests(plan, &**sink, records, shortened),

@@ -306,8 +306,12 @@ fn client_has_all(exchange: &Exchange, meaning: &Meaning, decoded: &Decoded) -> 
         return exchange.delivered >= exchange.response.total;
     }
     let Ok(end) = usize::try_from(end) else { return false };
-    let until = decoded.bytes.get(..end).unwrap_or(&decoded.bytes);
-    let wanted = if exchange.head.usage_injected { len(&cut_all(until)) } else { len(until) };
+    let until = decoded.bytes.slice(..end.min(decoded.bytes.len()));
+    let wanted = if exchange.head.usage_injected {
+        cut_all(&until).iter().map(|piece| len(piece)).sum()
+    } else {
+        len(&until)
+    };
     exchange.delivered >= wanted
 }
 
@@ -397,13 +401,18 @@ fn sizes(exchange: &Exchange) -> Sizes {
 /// What the client received is the answer, less what was cut, as far as it went.
 fn delivered_sha256(exchange: &Exchange) -> Option<[u8; 32]> {
     let body: &Body = &exchange.response;
-    let cut = exchange.head.usage_injected.then(|| cut_all(&body.kept));
-    if cut.is_none() && exchange.delivered == body.total {
+    if exchange.delivered == body.total {
         return body.sha256;
     }
-    let whole = cut.as_deref().unwrap_or(&body.kept);
-    let delivered = usize::try_from(exchange.delivered).ok()?;
-    whole.get(..delivered).map(|prefix| Sha256::digest(prefix).into())
+    let is_cut = exchange.head.usage_injected;
+    let pieces = if is_cut { cut_all(&body.kept) } else { vec![body.kept.clone()] };
+    let (mut hash, mut left) = (Sha256::new(), usize::try_from(exchange.delivered).ok()?);
+    for piece in &pieces {
+        let part = piece.get(..piece.len().min(left))?;
+        hash.update(part);
+        left -= part.len();
+    }
+    (left == 0).then(|| hash.finalize().into())
 }
 
 fn notes(exchange: &Exchange, meaning: &Meaning, decoded: &Decoded) -> Vec<String> {

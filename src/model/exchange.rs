@@ -48,6 +48,14 @@ pub struct Head {
     pub member: Option<Range<usize>>,
     /// Whether stream usage was asked for on the client's behalf.
     pub usage_injected: bool,
+    /// What is set aside for the call in the budget of its key.
+    pub hold: Option<Arc<dyn Hold>>,
+}
+
+/// Money set aside for a call until it is known what the call cost.
+pub trait Hold: std::fmt::Debug + Send + Sync {
+    /// The call cost so many picodollars. Only the first time counts.
+    fn settle(&self, pico: i128);
 }
 
 /// A finished call as it crossed the wire. `interpret` gives it meaning.

@@ -11,7 +11,7 @@ pub mod tags;
 pub mod time;
 
 pub use endpoint::Endpoint;
-pub use exchange::{Body, ChunkLog, End, Exchange, Head};
+pub use exchange::{Body, ChunkLog, End, Exchange, Head, Hold};
 pub use record::{
     CallError, Client, Cost, CostLine, CostStatus, Headers, Model, Outcome, PriceRef, Prompts,
     Record, Replaced, Sizes, Timing, Trace, Usage, UsageSource,

@@ -86,6 +86,22 @@ pub struct Record {
     pub notes: Vec<String>,
 }
 
+impl Record {
+    /// The record as one line of JSON. Some readers take more than LF for the end of a line: these marks
+    /// are escaped.
+    ///
+    /// # Errors
+    /// Those of `serde_json`.
+    pub fn line(&self) -> serde_json::Result<String> {
+        let line = serde_json::to_string(self)?;
+        let ends = [('\u{85}', "\\u0085"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")];
+        if !line.contains(ends.map(|(end, _)| end)) {
+            return Ok(line);
+        }
+        Ok(ends.iter().fold(line, |line, (end, escape)| line.replace(*end, escape)))
+    }
+}
+
 /// Models asked for and served.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Model {

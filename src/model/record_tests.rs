@@ -44,3 +44,14 @@ fn the_page_names_every_field_and_no_other() {
         .collect();
     assert_eq!(have, named);
 }
+
+#[test]
+fn a_line_is_one_line_for_every_reader() {
+    let mut record = crate::interpret::begun(&crate::model::Head::default());
+    let odd = "a\u{85}b\u{2028}c\u{2029}d\ne";
+    record.tags.session = Some(odd.to_owned());
+    let line = record.line().unwrap();
+    assert!(!line.contains(['\u{85}', '\u{2028}', '\u{2029}', '\n']), "{line}");
+    let read: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(read["tags"]["session"], odd);
+}

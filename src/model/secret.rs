@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 use std::{fmt, sync::Arc};
+use zeroize::Zeroizing;
 
 /// A credential. It has no `Display` and no `Serialize`, and its `Debug` shows only that there is one.
+/// Its memory is wiped with its last clone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<str>);
+pub struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {
     /// What is said of a secret without content.
@@ -15,7 +17,7 @@ impl Secret {
     /// `None` when nothing but white space is left: an empty secret would match everything.
     pub fn new(value: &str) -> Option<Self> {
         let value = value.trim_end_matches(['\r', '\n']);
-        (!value.trim().is_empty()).then(|| Self(value.into()))
+        (!value.trim().is_empty()).then(|| Self(Arc::new(Zeroizing::new(value.to_owned()))))
     }
 
     /// The value itself. Call it only where it leaves towards its owner.
@@ -26,7 +28,7 @@ impl Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = String::deserialize(deserializer)?;
+        let value = Zeroizing::new(String::deserialize(deserializer)?);
         Self::new(&value).ok_or_else(|| D::Error::custom(Self::EMPTY))
     }
 }
@@ -47,5 +49,13 @@ mod tests {
         assert_eq!(secret.expose(), "sk-abc");
         assert_eq!(format!("{secret:?}"), "Secret(…)");
         assert!(Secret::new(" \n").is_none());
+    }
+
+    #[test]
+    fn wiped_when_dropped() {
+        fn wiped(_: &impl zeroize::ZeroizeOnDrop) {}
+        let secret = Secret::new("sk-abc").unwrap();
+        wiped(&*secret.0);
+        assert_eq!(Arc::strong_count(&secret.clone().0), 2, "clones share one copy");
     }
 }

@@ -74,13 +74,13 @@ impl Call {
         if !self.labels.warnings.is_empty() {
             self.capture.metadata_refused();
         }
-        if self.labels.log == Some(Log::Off) {
+        if self.labels.log == Some(Log::Off) && head.hold.is_none() {
             self.capture.forget();
         }
         head.id = self.labels.id.unwrap_or(head.id);
         head.tags = std::mem::take(&mut self.labels.tags);
         head.sinks = self.labels.sinks.take();
-        head.keep_content &= self.labels.log != Some(Log::Metadata);
+        head.keep_content &= !matches!(self.labels.log, Some(Log::Metadata | Log::Off));
         self.capture.dispatched(head, self.request.take());
     }
 

@@ -2,6 +2,7 @@
 
 use super::{
     Shared,
+    limits::Slot,
     spill::{SpillId, Spiller},
     tape::{Charge, Tape, Taped},
 };
@@ -41,6 +42,8 @@ struct Open {
     permit: Option<OwnedPermit<Box<Captured>>>,
     /// Its place in the memory of all calls.
     charge: Charge,
+    /// Its place among the running calls of its key.
+    slot: Option<Slot>,
     head: Arc<Head>,
     request: Tape,
     /// Takes the place of `request` while the body streams through.
@@ -67,6 +70,7 @@ impl Capture {
         let open = Open {
             permit,
             charge: Charge::of(&shared.budget, CALL_BYTES),
+            slot: None,
             head: Arc::default(),
             request: Tape::new(&shared.budget, cap),
             upload: None,
@@ -108,6 +112,20 @@ impl Capture {
     pub fn forget(&mut self) {
         if let Some(open) = &mut self.open {
             open.permit = None;
+        }
+    }
+
+    /// Records after all, where there is a place.
+    pub fn keep(&mut self, permit: Option<OwnedPermit<Box<Captured>>>) {
+        if let Some(open) = &mut self.open {
+            open.permit = permit;
+        }
+    }
+
+    /// Holds a place among the running calls of a key until the call has ended.
+    pub fn occupy(&mut self, slot: Slot) {
+        if let Some(open) = &mut self.open {
+            open.slot = Some(slot);
         }
     }
 
@@ -202,7 +220,9 @@ impl Capture {
     }
 
     fn finish(&mut self, end: End, done: Option<Waiter>) -> bool {
-        let Some(open) = self.open.take() else { return false };
+        let Some(mut open) = self.open.take() else { return false };
+        // Whoever can see that the call has ended finds its place free.
+        open.slot = None;
         self.shared.metrics.call_ended();
         let Open { permit: Some(permit), .. } = *open else { return false };
         self.shared.running.remove(open.head.id);

@@ -58,6 +58,10 @@ errors! {
     request_timeout = REQUEST_TIMEOUT "invalid_request_error" "calltap_request_timeout" Retry::No;
     /// The body is larger than allowed.
     body_too_large = PAYLOAD_TOO_LARGE "invalid_request_error" "calltap_body_too_large" Retry::No;
+    /// The key has as many calls as it may, at once or within a minute.
+    rate_limited = TOO_MANY_REQUESTS "rate_limit_error" "calltap_rate_limited" Retry::AfterMs(1000);
+    /// What the key may spend today is spent.
+    budget_exceeded = TOO_MANY_REQUESTS "insufficient_quota" "calltap_budget_exceeded" Retry::No;
     /// No room for another call, or strict durability cannot be promised.
     overloaded = SERVICE_UNAVAILABLE "server_error" "calltap_overloaded" Retry::AfterMs(1000);
     /// The store cannot take the record that strict durability promises.
@@ -71,6 +75,12 @@ errors! {
 }
 
 impl ProxyError {
+    /// To be tried again after so many milliseconds.
+    #[must_use]
+    pub fn after_ms(self, ms: u32) -> Self {
+        Self { retry: Retry::AfterMs(ms), ..self }
+    }
+
     /// The answer.
     pub fn response(&self) -> Response<Body> {
         let body = json!({ "error": {

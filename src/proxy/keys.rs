@@ -1,6 +1,10 @@
 //! calltap's own keys, and fingerprints of everybody else's.
 
-use super::{ProxyError, upstream::Upstream};
+use super::{
+    ProxyError,
+    limits::{KeyLimits, Limiter},
+    upstream::Upstream,
+};
 use crate::{
     config::{Config, Key},
     model::{Secret, Tags},
@@ -35,6 +39,9 @@ struct Entry {
     sha256: [u8; 32],
     upstream_key: Option<Secret>,
     defaults: Option<Arc<Tags>>,
+    /// Upstreams that it may call, where not all.
+    upstreams: Option<Vec<String>>,
+    limiter: Option<Arc<Limiter>>,
 }
 
 /// Who calls, after the doors.
@@ -44,15 +51,18 @@ pub struct Caller {
     pub key: Option<String>,
     /// Metadata for calls without it.
     pub defaults: Option<Arc<Tags>>,
+    /// Limits of the key, where it has some.
+    pub limiter: Option<Arc<Limiter>>,
 }
 
 impl Keys {
-    /// Reads `auth.keys`.
+    /// Reads `auth.keys`; what they use is counted in `limits`.
     ///
     /// # Errors
     /// When a hash is not 64 hex digits or a default is no metadata key.
-    pub fn new(config: &Config) -> Result<Self, String> {
-        let entries = config.auth.keys.iter().map(entry).collect::<Result<_, _>>()?;
+    pub fn new(config: &Config, limits: &KeyLimits) -> Result<Self, String> {
+        let entries = config.auth.keys.iter().map(|key| entry(key, limits));
+        let entries = entries.collect::<Result<_, _>>()?;
         Ok(Self { entries })
     }
 
@@ -65,8 +75,7 @@ impl Keys {
     /// of `x-calltap-key`.
     ///
     /// # Errors
-    /// When keys are in use and the request carries none of them, or one whose credential is not for
-    /// `to`.
+    /// When keys are in use and the request carries none of them, or one that is not for `to`.
     pub fn admit(
         &self,
         headers: &mut HeaderMap,
@@ -76,7 +85,7 @@ impl Keys {
     ) -> Result<Caller, ProxyError> {
         if self.entries.is_empty() {
             let key = credential(headers).map(|(_, value)| fingerprints.of(value));
-            return Ok(Caller { key, defaults: None });
+            return Ok(Caller { key, ..Caller::default() });
         }
         let (carrier, presented) = match own {
             Some(own) => (None, own.to_owned()),
@@ -87,6 +96,16 @@ impl Keys {
         };
         let entry =
             self.find(presented.as_bytes()).ok_or_else(|| refused("the key is not known here"))?;
+        if let Some(upstreams) = &entry.upstreams
+            && !upstreams.iter().any(|name| **name == *to.name)
+        {
+            return Err(ProxyError::forbidden(format!(
+                "the key `{}` may call {} only, not `{}`",
+                entry.name,
+                upstreams.join(", "),
+                to.name
+            )));
+        }
         if let Some(upstream_key) = &entry.upstream_key {
             if !to.is_trusted {
                 return Err(ProxyError::forbidden(format!(
@@ -107,7 +126,11 @@ impl Keys {
                 }
             }
         }
-        Ok(Caller { key: Some(entry.name.clone()), defaults: entry.defaults.clone() })
+        Ok(Caller {
+            key: Some(entry.name.clone()),
+            defaults: entry.defaults.clone(),
+            limiter: entry.limiter.clone(),
+        })
     }
 
     /// By hash, compared in constant time over all entries.
@@ -129,7 +152,7 @@ fn refused(why: &str) -> ProxyError {
     ))
 }
 
-fn entry(key: &Key) -> Result<Entry, String> {
+fn entry(key: &Key, limits: &KeyLimits) -> Result<Entry, String> {
     let mut sha256 = [0; 32];
     hex::decode_to_slice(&key.sha256, &mut sha256)
         .map_err(|_| format!("auth.keys: `{}` needs a sha256 of 64 hex digits", key.name))?;
@@ -144,6 +167,8 @@ fn entry(key: &Key) -> Result<Entry, String> {
         sha256,
         upstream_key: key.upstream_key.clone(),
         defaults: (!key.defaults.is_empty()).then(|| Arc::new(labels.tags)),
+        upstreams: key.upstreams.clone(),
+        limiter: limits.of(key),
     })
 }
 
@@ -233,8 +258,12 @@ mod tests {
             sha256: hex::encode(Sha256::digest(b"ct-secret")),
             upstream_key: upstream_key.and_then(Secret::new),
             defaults: [("environment".to_owned(), "ci".to_owned())].into(),
+            upstreams: upstream_key.is_none().then(|| vec!["openai".into(), "ollama".into()]),
+            max_parallel_requests: None,
+            requests_per_minute: None,
+            budget_per_day: None,
         });
-        Keys::new(&config).unwrap()
+        Keys::new(&config, &KeyLimits::default()).unwrap()
     }
 
     fn admit_to(
@@ -267,6 +296,19 @@ mod tests {
         let mut headers = with("authorization", "Bearer sk-client");
         admit_to("ollama", &keys(None), &mut headers, Some("ct-secret")).unwrap();
         assert_eq!(headers.get("authorization").unwrap(), "Bearer sk-client");
+    }
+
+    #[test]
+    fn a_key_opens_its_upstreams_only() {
+        let mut headers = with("authorization", "Bearer ct-secret");
+        admit_to("openai", &keys(None), &mut headers.clone(), None).unwrap();
+        let refused = admit_to("groq", &keys(None), &mut headers, None).unwrap_err();
+        assert_eq!((refused.status.as_u16(), refused.code), (403, "calltap_forbidden"));
+        assert_eq!(refused.message, "the key `ci` may call openai, ollama only, not `groq`");
+        // A wrong key does not learn of them.
+        let mut headers = with("authorization", "Bearer ct-secre");
+        let refused = admit_to("groq", &keys(None), &mut headers, None).unwrap_err();
+        assert_eq!(refused.code, "calltap_invalid_key");
     }
 
     fn with(name: &'static str, value: &str) -> HeaderMap {

@@ -11,6 +11,7 @@ mod capture;
 mod error;
 mod headers;
 mod keys;
+mod limits;
 mod metadata;
 mod pace;
 mod request;
@@ -24,6 +25,7 @@ mod upstream;
 pub use capture::{Capture, Captured, Durable, Waiter};
 pub use error::{ProxyError, Retry};
 pub use keys::{Fingerprints, Keys};
+pub use limits::{KeyLimits, REQUESTS_PER_MINUTE_MAX};
 pub use metadata::Labels;
 pub use route::{OWN_ROOTS, is_taken, split_metadata};
 pub use running::{Live, Running};
@@ -52,7 +54,10 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, OwnedPermit},
+    oneshot,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -111,14 +116,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads them from the configuration.
+    /// Reads them from the configuration; what keys use is counted in `limits`.
     ///
     /// # Errors
     /// A message that names the key at fault.
-    pub fn new(config: &Config) -> Result<Self, String> {
+    pub fn new(config: &Config, limits: &KeyLimits) -> Result<Self, String> {
         Ok(Self {
             upstreams: Upstreams::new(config)?,
-            keys: Keys::new(config)?,
+            keys: Keys::new(config, limits)?,
             max_body: config.server.max_body.0,
             content: config.capture.content,
             durability: config.store.durability,
@@ -243,15 +248,19 @@ impl Proxy {
             self.shared.metrics.capture_dropped("asked_off");
             return (Capture::begin(&self.shared, started, None), false);
         }
-        // Memory is a place too: what waits already may have taken it all.
-        let room = !self.shared.budget.is_exhausted();
-        let permit = room.then(|| self.shared.ended.clone().try_reserve_owned().ok()).flatten();
+        let permit = self.place();
         let full = permit.is_none();
         if full {
             self.shared.metrics.capture_dropped("recorder_full");
             self.shared.unrecorded.fetch_add(1, Ordering::Relaxed);
         }
         (Capture::begin(&self.shared, started, permit), full)
+    }
+
+    fn place(&self) -> Option<OwnedPermit<Box<Captured>>> {
+        // Memory is a place too: what waits already may have taken it all.
+        let room = !self.shared.budget.is_exhausted();
+        room.then(|| self.shared.ended.clone().try_reserve_owned().ok()).flatten()
     }
 
     /// Strict durability: better no call than one without a record.
@@ -344,6 +353,16 @@ impl Proxy {
             settings.keys.admit(&mut parts.headers, own, &route.upstream, &self.fingerprints)?;
         call.head.client.key = caller.key;
         call.head.defaults = caller.defaults;
+        if let Some(limiter) = caller.limiter {
+            let admitted = limiter.admit(call.head.started_at)?;
+            call.capture.occupy(admitted.slot);
+            call.head.hold = admitted.hold;
+            if call.head.hold.is_some() && call.labels.log == Some(Log::Off) {
+                // What is charged to a budget is recorded, if without content.
+                call.labels.log = Some(Log::Metadata);
+                call.capture.keep(self.place());
+            }
+        }
         Ok(())
     }
 

@@ -262,8 +262,11 @@ impl Taped {
             (None, 1) => self.pieces.into_iter().next().unwrap_or_default(),
             (spilled, _) => {
                 let mut all = spilled.unwrap_or_default();
-                for piece in &self.pieces {
-                    all.extend_from_slice(piece);
+                // As much as is needed, and each piece let go once it is there: a body is held twice for
+                // as short as can be.
+                all.reserve_exact(self.pieces.iter().map(Bytes::len).sum());
+                for piece in self.pieces {
+                    all.extend_from_slice(&piece);
                 }
                 all.into()
             }

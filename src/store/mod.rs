@@ -13,6 +13,7 @@ mod fulltext;
 mod histogram;
 mod lanes;
 mod lock;
+mod network;
 mod open;
 mod pack;
 mod pool;
@@ -21,6 +22,8 @@ mod queue;
 mod reader;
 mod reserve;
 mod retention;
+#[cfg(test)]
+mod retention_tests;
 mod revise;
 mod rewrite;
 mod rollup;
@@ -177,6 +180,13 @@ impl Store {
     /// When the directory cannot be used, another process owns it, or a newer calltap wrote it.
     pub fn open(dir: &Path, options: &crate::config::Store) -> Result<Self, StoreError> {
         open::directory(dir)?;
+        if let Some(kind) = network::kind(dir).filter(|_| !options.allow_network) {
+            return Err(StoreError::Directory(format!(
+                "the data directory {} is on a network ({kind}), where locks and the write-ahead log do not hold; \
+                 choose a local --data-dir, or set store.allow_network",
+                dir.display()
+            )));
+        }
         let lock = lock::take(dir)?;
         let file = dir.join(schema::FILE);
         let open::Opened { conn, settled, unreadable, last, dropped } =

@@ -20,8 +20,10 @@ struct Seen {
     peak: u64,
 }
 
+/// `memory` tells how much calltap holds.
 fn clients(
-    calltap: &Calltap,
+    address: SocketAddr,
+    memory: impl Fn() -> u64,
     (clients, pause): (usize, Duration),
     body: &str,
     time: Duration,
@@ -29,12 +31,11 @@ fn clients(
     let stop = AtomicBool::new(false);
     let mut seen = Seen { calls: 0, refused: 0, latencies: Vec::new(), peak: 0 };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..clients)
-            .map(|_| scope.spawn(|| client(calltap.address, pause, body, &stop)))
-            .collect();
+        let threads: Vec<_> =
+            (0..clients).map(|_| scope.spawn(|| client(address, pause, body, &stop))).collect();
         let until = Instant::now() + time;
         while Instant::now() < until {
-            seen.peak = seen.peak.max(calltap.memory_kib());
+            seen.peak = seen.peak.max(memory());
             std::thread::sleep(Duration::from_millis(20));
         }
         stop.store(true, Ordering::Relaxed);
@@ -88,17 +89,21 @@ fn a_flood_is_taken_or_refused_and_passes() {
     let sections = "[capture]\nmax_memory = \"1MiB\"\nredact = []\n[log]\nlevel = \"warn\"\n";
     let calltap = Calltap::with(&upstream, "", sections);
     let usual = Duration::from_secs(2);
-    let before = clients(&calltap, USUAL, &body, usual);
+    // What the same flood costs without calltap: clients and upstream are on the same processors.
+    let direct = clients(upstream.address, || 0, FLOOD, &body, usual);
+    upstream.forget();
+    let through = |load, time| clients(calltap.address, || calltap.memory_kib(), load, &body, time);
+    let before = through(USUAL, usual);
     let idle = calltap.memory_kib();
     // Nothing is recorded meanwhile, so that what waits grows as fast as it can.
     let database = rusqlite::Connection::open(calltap.data_dir().join("calltap.db")).unwrap();
     database.busy_timeout(Duration::from_secs(10)).unwrap();
     database.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let mut flood = clients(&calltap, FLOOD, &body, time);
+    let mut flood = through(FLOOD, time);
     let begun = Instant::now();
     let lost = |calltap: &Calltap| calltap.log().matches("calls are not recorded").count();
     while lost(&calltap) == 0 && begun.elapsed() < Duration::from_mins(1) {
-        let more = clients(&calltap, FLOOD, &body, Duration::from_secs(1));
+        let more = through(FLOOD, Duration::from_secs(1));
         flood.calls += more.calls;
         flood.refused += more.refused;
         flood.peak = flood.peak.max(more.peak);
@@ -108,18 +113,19 @@ fn a_flood_is_taken_or_refused_and_passes() {
     let accepted = before.calls + flood.calls;
     let (stored, dropped) = wait_counted(&calltap, accepted);
     let back = over.elapsed();
-    let after = clients(&calltap, USUAL, &body, usual);
+    let after = through(USUAL, usual);
     upstream.forget();
     let p99 = |seen: &Seen| seen.latencies[seen.latencies.len() * 99 / 100];
     let lines = lost(&calltap);
     println!(
-        "overload: {} calls/s before, {} taken and {} refused in {time:?} and more; client p99 {:?} before, {:?} meanwhile, {:?} after; memory {idle} KiB before, {} KiB at the peak; {stored} stored, {dropped} dropped, {lines} lines of it in the log; all told {back:?} after",
+        "overload: {} calls/s before, {} taken and {} refused in {time:?} and more; client p99 {:?} before, {:?} meanwhile, {:?} after, {:?} with as many clients and no calltap; memory {idle} KiB before, {} KiB at the peak; {stored} stored, {dropped} dropped, {lines} lines of it in the log; all told {back:?} after",
         before.calls / 2,
         flood.calls,
         flood.refused,
         p99(&before),
         p99(&flood),
         p99(&after),
+        p99(&direct),
         flood.peak,
     );
     assert!(dropped > 0 && flood.calls > 10 * before.calls, "it was too much");

@@ -13,7 +13,7 @@ use std::{
 const CALLS: usize = 40;
 
 /// What the layout was before lanes, made out of the present one.
-const BACK_TO_1: &str =
+pub const BACK_TO_1: &str =
     "DROP TABLE exceptions; DROP TABLE lanes; DELETE FROM cursors WHERE name LIKE 'sink:%';
     ALTER TABLE cursors DROP COLUMN until; PRAGMA user_version = 1;";
 

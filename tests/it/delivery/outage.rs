@@ -6,6 +6,7 @@ use super::{
 use crate::harness::{Calltap, Upstream, chat, count};
 use std::{
     collections::BTreeSet,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -141,6 +142,33 @@ fn memory_does_not_grow_with_what_waits() {
     );
     assert!(grown < 50 * 1024, "memory grew by {grown} KiB");
     assert_eq!(hook.taken().values().filter(|copies| copies.len() > 1).count(), 0);
+}
+
+/// What is older than it is kept stays, bodies and all, until the sink has it; then it goes.
+#[test]
+fn retention_in_the_middle_of_a_delivery_loses_nothing() {
+    let hook = Hook::start();
+    hook.set(HANGS);
+    let upstream = Upstream::start(chat(1, Duration::ZERO));
+    let sections = hook.section("hook", "timeout = \"1s\"\nbatch = 5")
+        + "[store]\nkeep_bodies = \"1s\"\nkeep_calls = \"1s\"\n[log]\nlevel = \"warn\"\n";
+    let calltap = Calltap::with(&upstream, "", &sections);
+    let ids: BTreeSet<String> = calls(calltap.address, 50, |_| String::new()).into_iter().collect();
+    // Retention looks every second.
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(hook.requests.load(Ordering::Relaxed) > 0, "the delivery had begun");
+    assert_eq!(calltap.counts(), (50, 0));
+    hook.set(WELL);
+    hook.wait(50, &calltap);
+    let taken = hook.taken();
+    assert!(taken.values().flatten().all(|record| record.contains("\"messages\"")), "with bodies");
+    assert_eq!(taken.into_keys().collect::<BTreeSet<_>>(), ids);
+    let until = Instant::now() + Duration::from_mins(1);
+    while calltap.counts().0 > 0 {
+        assert!(Instant::now() < until, "{:?} are kept", calltap.counts());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!((calltap.counts(), sink(&calltap, "hook")["dead"].as_u64()), ((0, 0), Some(0)));
 }
 
 #[test]

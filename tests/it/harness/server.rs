@@ -246,6 +246,13 @@ impl Calltap {
         self.status("VmRSS:")
     }
 
+    /// Processor time so far, in seconds (proc(5); a tick is 10 ms).
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+    }
+
     /// Threads of the process.
     pub fn threads(&self) -> u64 {
         self.status("Threads:")

@@ -6,6 +6,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
     time::{Duration, Instant},
@@ -54,6 +55,8 @@ pub enum Step {
     Stall,
     /// Nothing until the counter is at least this high: the test holds the thread.
     Until(Arc<AtomicUsize>, usize),
+    /// Tells the test what time it is.
+    Mark(mpsc::Sender<Instant>),
 }
 
 type Script = dyn Fn(&Request) -> Vec<Step> + Send + Sync;
@@ -163,6 +166,9 @@ fn serve(stream: TcpStream, requests: &Mutex<Vec<Request>>, script: &Script) {
                     while counter.load(Ordering::Relaxed) < at_least && Instant::now() < until {
                         thread::sleep(Duration::from_millis(1));
                     }
+                }
+                Step::Mark(tell) => {
+                    tell.send(Instant::now()).ok();
                 }
                 Step::Stall => {
                     reader.get_ref().set_read_timeout(Some(Duration::from_mins(1))).ok();

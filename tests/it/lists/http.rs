@@ -8,10 +8,10 @@ use std::{
 };
 
 /// A request behind the first one that nobody meant to send.
-const SMUGGLED: &str = "GET /v1/smuggled HTTP/1.1\r\nhost: x\r\n\r\n";
+pub const SMUGGLED: &str = "GET /v1/smuggled HTTP/1.1\r\nhost: x\r\n\r\n";
 
 /// Header lines and body of requests that are refused, or whose connection ends; nothing goes upstream.
-const REFUSED: &[(&str, &str, &str)] = &[
+pub const REFUSED: &[(&str, &str, &str)] = &[
     ("H2 two lengths", "content-length: 2\r\ncontent-length: 3\r\n", "{}x"),
     ("H4 a signed length", "content-length: +5\r\n", "12345"),
     ("H4 a hexadecimal length", "content-length: 0x5\r\n", "12345"),
@@ -82,6 +82,12 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("H31 no colon", "nonsense\r\n", ""),
 ];
 
+/// Both ways of framing at once.
+pub const BOTH: [(&str, &str); 2] = [
+    ("H1 length, then chunks", "content-length: 30\r\ntransfer-encoding: chunked\r\n"),
+    ("H1 chunks, then length", "transfer-encoding: chunked\r\ncontent-length: 30\r\n"),
+];
+
 fn is_refusal(status: u16) -> bool {
     matches!(status, 400 | 405 | 413 | 414 | 417 | 421 | 426 | 431 | 501)
 }
@@ -122,7 +128,8 @@ fn once(calltap: &Calltap, upstream: &Upstream, bytes: &[u8]) -> Request {
     request
 }
 
-fn raw(lines: &str, body: &str) -> Vec<u8> {
+/// A request with these header lines and this body.
+pub fn raw(lines: &str, body: &str) -> Vec<u8> {
     format!("POST /v1/x HTTP/1.1\r\nhost: x\r\n{lines}\r\n{body}").into_bytes()
 }
 
@@ -216,11 +223,7 @@ fn loud(calltap: &Calltap) -> usize {
 
 /// What is odd about heads.
 fn heads(list: &mut List, calltap: &Calltap, upstream: &Upstream, calls: &mut usize) {
-    let both = [
-        ("H1 length, then chunks", "content-length: 30\r\ntransfer-encoding: chunked\r\n"),
-        ("H1 chunks, then length", "transfer-encoding: chunked\r\ncontent-length: 30\r\n"),
-    ];
-    for (name, lines) in both {
+    for (name, lines) in BOTH {
         let bytes = [raw(lines, "2\r\n{}\r\n0\r\n\r\n"), SMUGGLED.into()].concat();
         list.otherwise(name, || {
             *calls += 1;

@@ -7,7 +7,7 @@ mod config;
 mod events;
 mod frames;
 mod headers;
-mod http;
+pub mod http;
 mod json;
 mod sinks;
 mod surface;

@@ -5,6 +5,7 @@ mod access;
 mod bombs;
 mod cross_site;
 mod egress;
+mod fronts;
 mod hops;
 mod isolation;
 mod logs;

@@ -4,7 +4,7 @@
 mod faults;
 mod load;
 
-use crate::harness::{Calltap, count, fetch};
+use crate::harness::{Calltap, Random, count, fetch};
 use faults::{FAULTS, Fault, World};
 use load::{CLIENTS, Load, Seen};
 use std::{
@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_secs(10);
 const LONG: Duration = Duration::from_mins(30);
 /// KiB an hour by which memory may grow.
 const SLOPE: f64 = 1024.0;
+/// Cycles in which a disk that is full must have been noticed.
+const DISK_CYCLES: u32 = 4;
 
 /// What the process holds at a time.
 #[derive(Clone, Copy, Debug)]
@@ -56,14 +58,19 @@ fn nothing_grows_and_nothing_is_lost() {
     if world.volume.is_none() {
         println!("not allowed to mount: the disk is never full");
     }
+    let begun = Instant::now();
     let load = Load::start(world.calltap.address);
     let (samples, landed) = soak(&mut world, &load.seen, time, cycle);
     let seen = load.end();
-    println!("{landed:?}\n{seen:?}");
+    println!("met: {landed:?}\n{seen:?}");
     let is_flat = tell(&samples, time);
-    let cpu = cpu_seconds(world.calltap.pid());
+    let cpu = world.calltap.cpu_seconds();
     println!("{cpu:.0} s of processor time in {time:?}: {:.3} cores", cpu / time.as_secs_f64());
     conserved(&world, &seen);
+    let Sample { memory, descriptors, threads, tasks, .. } = Sample::take(&world.calltap, begun);
+    println!(
+        "in the end: {memory} KiB, {descriptors} descriptors, {threads} threads, {tasks} tasks"
+    );
     assert!(landed.iter().all(|(_, count)| *count > 0), "every fault was met: {landed:?}");
     for kind in [&seen.streams, &seen.slow, &seen.aborted, &seen.errors] {
         assert!(kind.load(Ordering::Relaxed) > 0, "every kind of call was made: {seen:?}");
@@ -80,21 +87,21 @@ fn soak(
 ) -> (Vec<Sample>, BTreeMap<String, usize>) {
     let (begun, mut samples, mut landed) = (Instant::now(), Vec::new(), BTreeMap::new());
     let quiet = cycle.saturating_sub((cycle / 5).max(Duration::from_millis(1250)));
-    let has_disk = world.volume.is_some();
-    let faults: Vec<Fault> =
-        FAULTS.into_iter().filter(|fault| has_disk || *fault != Fault::DiskIsFull).collect();
-    for round in 0.. {
+    for (round, fault) in (0..).zip(schedule(world.volume.is_some())) {
         let start = cycle * round;
         if start + cycle > time {
             break;
         }
-        let fault = faults[round as usize % faults.len()];
+        if begun.elapsed() >= start + quiet {
+            continue; // the one before took its time
+        }
         let mut is_on = false;
         // A disk is full when what was left is used up.
         let late = |world: &World| {
             fault == Fault::DiskIsFull
+                && round == 0
                 && world.met(fault, seen) == 0
-                && begun.elapsed() < start + 2 * cycle
+                && begun.elapsed() < DISK_CYCLES * cycle
         };
         while begun.elapsed() < start + cycle || late(world) {
             if !is_on && begun.elapsed() >= start + quiet {
@@ -110,7 +117,24 @@ fn soak(
         }
         *landed.entry(format!("{fault:?}")).or_default() += world.end(fault, seen);
     }
+    samples.push(look(world, seen, begun));
     (samples, landed)
+}
+
+/// Every fault once, shuffled, then any of them. A full disk comes first: later, what retention frees may
+/// be all that the store needs, and it never notices.
+fn schedule(has_disk: bool) -> impl Iterator<Item = Fault> {
+    let mut dice = Random(26);
+    let mut faults: Vec<Fault> =
+        FAULTS.into_iter().filter(|fault| has_disk || *fault != Fault::DiskIsFull).collect();
+    faults.sort_by_cached_key(|fault| match fault {
+        Fault::DiskIsFull => 0,
+        _ => 1 + dice.below(1 << 30),
+    });
+    let any = faults.clone();
+    faults.into_iter().chain(std::iter::repeat_with(move || {
+        any[usize::try_from(dice.below(any.len() as u64)).unwrap()]
+    }))
 }
 
 /// A look as a person would have it too: lists and totals are read meanwhile.
@@ -148,14 +172,20 @@ fn tell(samples: &[Sample], time: Duration) -> bool {
         ("tasks", |sample| sample.tasks),
     ];
     println!(
-        "memory: {} to {} KiB after the first third; slope {slope:.0} KiB/h, standard error {error:.0}",
+        "memory: {} to {} KiB after the first third; slope {:.1} MiB/h (least squares), standard error {:.1}",
         after.iter().map(|sample| sample.memory).min().unwrap_or(0),
         most(after, |sample| sample.memory),
+        slope / 1024.0,
+        error / 1024.0,
     );
     let mut is_flat = slope - 2.0 * error <= SLOPE;
     for (what, of) in counts {
         let (before, now) = (most(early, of), most(late, of));
-        println!("{what}: at most {before}, in the last third {now}");
+        let ends = [samples.first(), samples.last()].map(|sample| sample.map_or(0, of));
+        println!(
+            "{what}: {} at the start, {} at the end; at most {before}, in the last third {now}",
+            ends[0], ends[1]
+        );
         // As many as there happen to be calls at once.
         is_flat &= now <= before + before / 4 + u64::from(CLIENTS);
     }
@@ -178,13 +208,6 @@ fn slope(points: &[(f64, f64)]) -> (f64, f64) {
 
 fn number(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap())
-}
-
-/// User and system time of a process, in seconds (proc(5); a tick is 10 ms).
-fn cpu_seconds(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
 /// Calls = stored + dropped, each stored once; of each sink stored = delivered + dead, nothing pending.

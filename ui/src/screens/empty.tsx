@@ -53,7 +53,9 @@ export function advice(row: Row, base: string): string {
     if (code === "calltap_unknown_upstream") return "No upstream has this name. The first part of the path names one, as in /groq/v1; others come from [upstreams] in calltap.toml.";
     if (code === "calltap_unknown_route") return `The base URL of the client ends in /v1: ${base}/v1. Client libraries append the rest by themselves.`;
     if (code === "calltap_body_too_large") return "The request is larger than server.max_body allows.";
-    if (code === "calltap_forbidden") return "The request came from a web page of another origin. server.allowed_origins can name it.";
+    if (code === "calltap_forbidden") return "The request came from a web page of another origin, which server.allowed_origins can name, or its key is not for this upstream.";
+    if (code === "calltap_rate_limited") return "The key has as many calls as max_parallel_requests or requests_per_minute of its [[auth.keys]] allows. The client may try again.";
+    if (code === "calltap_budget_exceeded") return "The key has spent its budget_per_day. The next day begins at 00:00 UTC.";
     if (code === "calltap_loop") return "The upstream is this calltap itself. Set the base URL of the upstream to the provider's, not to this address.";
     return "calltap did not forward this request; the message above says why.";
   }
