@@ -1,7 +1,6 @@
 //! calltap's command line.
 
-/// musl's own allocator has one lock for all threads; static binaries are built with musl.
-#[cfg(target_env = "musl")]
+/// glibc's keeps what each thread needed at its worst, musl's has one lock for all threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
