@@ -8,6 +8,7 @@
 # make fuzz   every fuzz target for FUZZ_SECONDS (60); FUZZ names some of them
 # make bench  each step by itself (benches/), then the rig of ../shared/bench for BENCH_ROUNDS (5), beside the bare
 #             floor and nginx where they are; target/bench/report-DATE.md says what came out, and on which machine
+# make bench-tls  S1 and S4 of the rig with TLS towards the upstream, beside nginx; needs nginx and openssl
 # make growth what a call costs as work grows, as tables and as docs/growth.svg; BIG names a data directory of many calls
 
 CLIENTS := tests/clients
@@ -22,7 +23,7 @@ BENCH_ROUNDS ?= 5
 REPORT = report-$(shell date +%F).md
 BIG ?=
 
-.PHONY: run test check bench growth soak chaos fuzz clean rust-test client-test clients-matrix ui ui-test
+.PHONY: run test check bench bench-tls growth soak chaos fuzz clean rust-test client-test clients-matrix ui ui-test
 
 run:
 	@if command -v npm >/dev/null 2>&1; then $(MAKE) --no-print-directory ui; else echo "Node is not installed: building without the dashboard"; fi
@@ -103,6 +104,10 @@ target/bench/target/release/llmload:
 	@test -d $(RIG) || { echo "the rig is not here: $(RIG)"; exit 1; }
 	rm -rf target/bench && mkdir -p target/bench && cp -r $(RIG)/. target/bench && chmod -R u+w target/bench
 	cd target/bench && cargo build --release
+
+bench-tls: target/bench/target/release/llmload
+	cargo build --release
+	benches/tls.py target/release/calltap target/bench $(BENCH_ROUNDS)
 
 growth: target/bench/target/release/llmload
 	cargo build --release

@@ -81,7 +81,7 @@ def main():
             time.sleep(0.5)
             out = rig / "tls.jsonl"
             out.unlink(missing_ok=True)
-            run = ["./run.py", "run", "--peers", str(at / "peers.toml"), "--scenarios", "S1,S4", "--rounds", rounds]
+            run = ["./run.py", "run", "--peers", str(at / "peers.toml"), "--scenarios", "S1,S4", "--rounds", rounds, "--tries", "1"]
             subprocess.run([*run, "--out", str(out)], cwd=rig, check=True)
             subprocess.run(["./run.py", "report", str(out)], cwd=rig, check=True)
         finally:

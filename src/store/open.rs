@@ -15,7 +15,7 @@ use std::{
 };
 
 /// How long the check of the file may hold up the start.
-const CHECK: Duration = Duration::from_secs(1);
+const CHECK: Duration = Duration::from_millis(500);
 
 /// Creates the directory, for its owner only; one that is there is left as it is.
 pub(super) fn directory(dir: &Path) -> Result<(), StoreError> {
@@ -62,10 +62,13 @@ pub(super) fn sound(file: &Path, check: bool, settle: bool) -> Result<Opened, St
 
 /// The inner error says what is wrong with the file's content.
 fn attempt(file: &Path, check: bool, settle: bool) -> Result<Result<Opened, String>, StoreError> {
-    if let Some(damage) = inspect(file, check)? {
-        return Ok(Err(damage));
-    }
+    let reader = match inspect(file, check)? {
+        Ok(reader) => reader,
+        Err(damage) => return Ok(Err(damage)),
+    };
     let mut conn = schema::open_writer(file)?;
+    // Had the last connection closed before, the index of a long log would be made once more.
+    drop(reader);
     let (settled, unreadable) = if settle { settle_journal(&mut conn)? } else { (0, 0) };
     let (last, dropped) = (last_seq(&conn)?, dropped(&conn)?);
     Ok(Ok(Opened { conn, settled, unreadable, last, dropped }))
@@ -143,25 +146,28 @@ fn interrupted(mut record: Record, request: Option<Vec<u8>>) -> Entry {
     Entry { record, bodies, answer: None, json: None, text: None }
 }
 
-/// What is wrong with the file, before anything is written to it.
-fn inspect(file: &Path, check: bool) -> Result<Option<String>, StoreError> {
+/// What is wrong with the file, before anything is written to it; the connection that saw it, where
+/// there was something to see.
+fn inspect(file: &Path, check: bool) -> Result<Result<Option<Connection>, String>, StoreError> {
     if !file.try_exists()? {
         create(file)?;
-        return Ok(None);
+        return Ok(Ok(None));
     }
     if !file.is_file() {
         return Err(StoreError::Directory(format!("{} is not a file", file.display())));
     }
     if fs::metadata(file)?.len() == 0 {
-        return Ok(None);
+        return Ok(Ok(None));
     }
     let mut conn = schema::open_reader(file)?;
     if !schema::is_ours(&conn)? {
         let tables: i64 =
             conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        return Ok((tables > 0).then(|| "it is another program's database".to_owned()));
+        let foreign = "it is another program's database".to_owned();
+        return Ok(if tables > 0 { Err(foreign) } else { Ok(None) });
     }
-    if check { quick_check(&mut conn) } else { Ok(None) }
+    let damage = if check { quick_check(&mut conn)? } else { None };
+    Ok(damage.map_or(Ok(Some(conn)), Err))
 }
 
 /// `quick_check`, as far as it comes in the time there is.
