@@ -259,19 +259,20 @@ impl World {
             // For no sink: while all of them were ill.
             None => self.vendors.iter().all(|vendor| !vendor.ill.lock().unwrap().is_empty()),
         };
-        // A sink that refuses the key gets nothing more.
-        let enough = |cells: &[Cell]| match mode {
-            4 => SINKS.iter().all(|sink| cells.iter().any(|cell| cell.sink == *sink && met(cell))),
-            _ => cells.iter().all(met),
-        };
-        self.wait("the sinks are asked", || enough(cells));
+        // A sink that is away or refuses the key may be asked for one only: the others wait behind it.
+        let one_is_enough = matches!(mode, 1 | 3 | 4);
+        let of = |sink: &str| cells.iter().any(|cell| cell.sink == sink && met(cell));
+        self.wait("the sinks are asked", || match one_is_enough {
+            true => SINKS.iter().all(|sink| of(sink)),
+            false => cells.iter().all(met),
+        });
         if mode == 5 {
             self.wait("records are dead", || {
                 let sinks = fetch(self.calltap.address, "/api/v1/sinks").unwrap().json();
                 sinks["items"].as_array().unwrap().iter().all(|sink| sink["dead"] == 2)
             });
         }
-        let met = cells.iter().map(|cell| met(cell) || mode == 4).collect();
+        let met = cells.iter().map(|cell| met(cell) || one_is_enough).collect();
         for (vendor, name) in self.vendors.iter().zip(SINKS) {
             vendor.mode.store(WELL, Ordering::Relaxed);
             for order in ["redrive", "resume"] {
