@@ -262,9 +262,8 @@ impl World {
         // A sink that is away or refuses the key may be asked for one only: the others wait behind it.
         let one_is_enough = matches!(mode, 1 | 3 | 4);
         let of = |sink: &str| cells.iter().any(|cell| cell.sink == sink && met(cell));
-        self.wait("the sinks are asked", || match one_is_enough {
-            true => SINKS.iter().all(|sink| of(sink)),
-            false => cells.iter().all(met),
+        self.wait("the sinks are asked", || {
+            if one_is_enough { SINKS.iter().all(|sink| of(sink)) } else { cells.iter().all(met) }
         });
         if mode == 5 {
             self.wait("records are dead", || {
