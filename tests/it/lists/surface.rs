@@ -222,6 +222,7 @@ fn twice(list: &mut List, calltap: &Calltap) {
 
 /// No cell of an exported table begins as a formula does.
 fn table(calltap: &Calltap, calls: usize) {
+    calltap.wait_calls("", calls);
     let output = calltap.command().args(["export", "--format", "csv"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let (mut rows, mut row, mut cell, mut quoted) = (0, Vec::new(), String::new(), false);
