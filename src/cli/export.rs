@@ -75,7 +75,7 @@ const COLUMNS: &[(&str, &str)] = &[
 /// When the query makes no sense, there is no store, or the file cannot be written.
 pub fn run(common: &Common, arguments: &Arguments) -> Result<Exit, Stop> {
     let query = parse_query(&arguments.query)?;
-    let reader = common.reader()?;
+    let reader = common.reader()?.patient();
     let interrupted = interruption()?;
     let Some(path) = &arguments.output else {
         let mut target = BufWriter::new(io::stdout().lock());

@@ -10,6 +10,8 @@ use std::{
 
 /// Longest read: a long reader keeps the write-ahead log from being reused (R24).
 const DEADLINE: Duration = Duration::from_secs(2);
+/// Longest read of one who would rather wait than go without.
+const PATIENT: Duration = Duration::from_secs(30);
 /// Most idle connections.
 const POOL: usize = 8;
 
@@ -27,6 +29,10 @@ type FileId = u64;
 impl Pool {
     pub(super) fn new(file: PathBuf) -> Arc<Self> {
         Self::with_deadline(file, DEADLINE)
+    }
+
+    pub(super) fn patient(&self) -> Arc<Self> {
+        Self::with_deadline(self.file.clone(), PATIENT)
     }
 
     pub(super) fn with_deadline(file: PathBuf, deadline: Duration) -> Arc<Self> {

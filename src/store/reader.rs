@@ -40,6 +40,12 @@ impl Reader {
         Ok(reader)
     }
 
+    /// For reads that may take half a minute each, as those of an export on a busy machine.
+    #[must_use]
+    pub fn patient(&self) -> Self {
+        Self { pool: self.pool.patient() }
+    }
+
     /// One page of calls that match `query`, newest first. `after` is a `next` of an earlier page.
     ///
     /// # Errors
