@@ -8,6 +8,7 @@ mod answer;
 mod body;
 mod call;
 mod capture;
+mod connection;
 mod error;
 mod headers;
 mod keys;

@@ -1,6 +1,9 @@
 //! Upstreams: built-in and configured, each with a client of its own.
 
-use super::body::UpstreamBody;
+use super::{
+    body::UpstreamBody,
+    connection::{self, Connector},
+};
 use crate::config::{Config, Http2, OnDisconnect, StreamUsage, Upstream as Options};
 use http::{Uri, uri::Authority};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
@@ -261,6 +264,7 @@ fn client(http2: Http2, connect_timeout: Duration, tls: ClientConfig) -> Upstrea
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(Duration::from_mins(1)));
+    let tcp = connection::connector(tcp);
     let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
     let https = match http2 {
         Http2::Auto => https.enable_all_versions().wrap_connector(tcp),
@@ -275,14 +279,20 @@ fn client(http2: Http2, connect_timeout: Duration, tls: ClientConfig) -> Upstrea
         .http2_only(http2 == Http2::PriorKnowledge)
         .http2_adaptive_window(true)
         .http2_keep_alive_interval(Duration::from_secs(30))
-        .build(TimedConnector { inner: https, timeout: connect_timeout })
+        .build(TimedConnector {
+            inner: https,
+            timeout: connect_timeout,
+            is_watched: http2 != Http2::PriorKnowledge,
+        })
 }
 
 /// Bounds the time that a connection may take, TLS included.
 #[derive(Clone, Debug)]
 pub struct TimedConnector {
-    inner: HttpsConnector<HttpConnector>,
+    inner: HttpsConnector<Connector>,
     timeout: Duration,
+    /// Connections are looked at before they are used again.
+    is_watched: bool,
 }
 
 /// No connection within the time allowed.
@@ -302,7 +312,7 @@ pub fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-type Stream = <HttpsConnector<HttpConnector> as tower::Service<Uri>>::Response;
+type Stream = <HttpsConnector<Connector> as tower::Service<Uri>>::Response;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl tower::Service<Uri> for TimedConnector {
@@ -316,11 +326,14 @@ impl tower::Service<Uri> for TimedConnector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let (connecting, timeout) = (self.inner.call(uri), self.timeout);
+        let is_watched = self.is_watched;
         Box::pin(async move {
-            match tokio::time::timeout(timeout, connecting).await {
-                Ok(connected) => connected,
-                Err(_) => Err(ConnectTimeout(timeout).into()),
+            let connected = tokio::time::timeout(timeout, connecting).await;
+            let mut stream = connected.map_err(|_| ConnectTimeout(timeout))??;
+            if is_watched {
+                connection::watch(&mut stream);
             }
+            Ok(stream)
         })
     }
 }

@@ -1,5 +1,6 @@
 //! A raw-socket HTTP/1.1 upstream that does what a script says, byte for byte.
 
+use rustix::net::RecvFlags;
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
@@ -51,6 +52,9 @@ pub enum Step {
     Fin,
     /// The connection is reset.
     Rst,
+    /// The connection ends in order unless the next request begins within this time, as a server's idle
+    /// timer has it.
+    Expire(Duration),
     /// Nothing more, until the peer goes away.
     Stall,
     /// Nothing until the counter is at least this high: the test holds the thread.
@@ -59,12 +63,43 @@ pub enum Step {
     Mark(mpsc::Sender<Instant>),
 }
 
+/// Connections that the script closed.
+#[derive(Debug, Default)]
+pub struct Closes {
+    /// All of them.
+    pub all: AtomicUsize,
+    /// Those on which a request lay that nobody had read: it was written before the close.
+    pub unread: AtomicUsize,
+    /// Those on which a request was written at the same moment ([`Step::Expire`] only).
+    pub crossed: AtomicUsize,
+    /// Those on which a request was written when the end was there already ([`Step::Expire`] only).
+    pub late: AtomicUsize,
+}
+
+impl Closes {
+    /// Called right before the close; whether a request lies there.
+    fn begin(&self, reader: &BufReader<TcpStream>) -> bool {
+        let is_unread = !reader.buffer().is_empty() || has_bytes(reader.get_ref());
+        self.all.fetch_add(1, Ordering::Relaxed);
+        self.unread.fetch_add(usize::from(is_unread), Ordering::Relaxed);
+        is_unread
+    }
+}
+
+/// Whether there is something to read now.
+fn has_bytes(stream: &TcpStream) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    rustix::net::recv(stream, &mut [0], flags).is_ok_and(|(len, _)| len > 0)
+}
+
 type Script = dyn Fn(&Request) -> Vec<Step> + Send + Sync;
 
 /// The upstream.
 pub struct Upstream {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Connections that the script closed.
+    pub closes: Arc<Closes>,
     requests: Arc<Mutex<Vec<Request>>>,
     open: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -86,6 +121,8 @@ impl Upstream {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (open, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let script: Arc<Script> = Arc::new(script);
+        let closes = Arc::new(Closes::default());
+        let shared_closes = Arc::clone(&closes);
         let shared = (Arc::clone(&requests), Arc::clone(&open), Arc::clone(&stop));
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -95,17 +132,18 @@ impl Upstream {
                 let Ok(stream) = stream else { continue };
                 let (requests, open, script) =
                     (Arc::clone(&shared.0), Arc::clone(&shared.1), Arc::clone(&script));
+                let closes = Arc::clone(&shared_closes);
                 thread::Builder::new()
                     .stack_size(256 * 1024)
                     .spawn(move || {
                         open.fetch_add(1, Ordering::Relaxed);
-                        serve(stream, &requests, &*script);
+                        serve(stream, &requests, &closes, &*script);
                         open.fetch_sub(1, Ordering::Relaxed);
                     })
                     .unwrap();
             }
         });
-        Self { address, requests, open, stop }
+        Self { address, closes, requests, open, stop }
     }
 
     /// Base URL for a configuration.
@@ -141,7 +179,7 @@ impl Drop for Upstream {
     }
 }
 
-fn serve(stream: TcpStream, requests: &Mutex<Vec<Request>>, script: &Script) {
+fn serve(stream: TcpStream, requests: &Mutex<Vec<Request>>, closes: &Closes, script: &Script) {
     stream.set_nodelay(true).unwrap();
     let mut writer = stream.try_clone().unwrap();
     let mut reader = BufReader::new(stream);
@@ -157,10 +195,19 @@ fn serve(stream: TcpStream, requests: &Mutex<Vec<Request>>, script: &Script) {
                 }
                 Step::Pause(time) => thread::sleep(time),
                 Step::Fin => {
+                    closes.begin(&reader);
                     writer.shutdown(Shutdown::Both).ok();
                     return;
                 }
-                Step::Rst => return reset(writer),
+                Step::Rst => {
+                    closes.begin(&reader);
+                    return reset(writer);
+                }
+                Step::Expire(idle) => {
+                    if expires(&mut reader, idle, closes) {
+                        return;
+                    }
+                }
                 Step::Until(counter, at_least) => {
                     let until = Instant::now() + Duration::from_secs(20);
                     while counter.load(Ordering::Relaxed) < at_least && Instant::now() < until {
@@ -179,6 +226,28 @@ fn serve(stream: TcpStream, requests: &Mutex<Vec<Request>>, script: &Script) {
             }
         }
     }
+}
+
+/// Waits for the next request; ends the connection when none comes in time, and takes note of one that
+/// comes later.
+fn expires(reader: &mut BufReader<TcpStream>, idle: Duration, closes: &Closes) -> bool {
+    let wait = |stream: &TcpStream, time| stream.set_read_timeout(time).unwrap();
+    wait(reader.get_ref(), Some(idle));
+    if reader.fill_buf().is_ok() {
+        wait(reader.get_ref(), None);
+        return false;
+    }
+    let is_unread = closes.begin(reader);
+    reader.get_ref().shutdown(Shutdown::Write).ok();
+    if is_unread {
+        return true;
+    }
+    // What is on its way over loopback is there at once.
+    let met = if has_bytes(reader.get_ref()) { &closes.crossed } else { &closes.late };
+    wait(reader.get_ref(), Some(Duration::from_secs(1)));
+    let comes = reader.fill_buf().is_ok_and(|bytes| !bytes.is_empty());
+    met.fetch_add(usize::from(comes), Ordering::Relaxed);
+    true
 }
 
 /// Closing with a linger of zero sends RST.
