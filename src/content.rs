@@ -192,7 +192,13 @@ fn drive(mut decoder: impl Read + Position, decoded: &Cell<usize>) -> Outcome {
         };
         let by_ratio = decoder.position().saturating_mul(RATIO_MAX).max(FREE_BYTES);
         let room = DECODED_BYTES_MAX.min(by_ratio).saturating_sub(out.len());
-        out.extend_from_slice(buffer.get(..len.min(room)).unwrap_or_default());
+        let come = buffer.get(..len.min(room)).unwrap_or_default();
+        if out.len() + come.len() > FREE_BYTES.max(out.capacity()) {
+            // All that may come, once: memory that is not written to is not taken, and a buffer that
+            // doubles is there twice each time.
+            out.reserve_exact(DECODED_BYTES_MAX - out.len());
+        }
+        out.extend_from_slice(come);
         decoded.set(out.len());
         match trace.last_mut() {
             Some((position, known)) if *position == decoder.position() => *known = out.len(),

@@ -13,6 +13,11 @@ use std::sync::{
 pub const SEGMENT_BYTES: usize = 64 * 1024;
 /// First allocation of a tape that has to copy.
 const FIRST_BYTES: usize = 4 * 1024;
+/// Segments of a body that is large: it moves to a stretch of memory where all that may be kept has
+/// room, and is not copied again. What is not written to yet takes no memory.
+const LARGE_SEGMENTS: usize = 16;
+/// Longest stretch; a body that goes on behind it is copied in the end.
+const STRETCH_BYTES: usize = 64 << 20;
 
 /// Bytes that calls may take beyond the budget, their bodies spilled or dropped.
 const CALLS_OVER: u64 = 32 << 20;
@@ -104,8 +109,10 @@ pub struct Tape {
     kept: u64,
     /// A body that came in one piece.
     only: Option<Bytes>,
-    closed: Vec<Bytes>,
+    closed: Vec<BytesMut>,
     tail: BytesMut,
+    /// Room behind the tail of a large body.
+    stretch: BytesMut,
     spilled: Option<SpillId>,
     /// No more is kept; what crosses is only hashed.
     full: bool,
@@ -116,14 +123,18 @@ pub struct Tape {
 /// A finished tape. The hash is completed, and spilled bytes are read back, off the request path.
 #[derive(Debug, Default)]
 pub struct Taped {
+    /// A body that came in one piece.
+    only: Option<Bytes>,
     /// In order, after what was spilled.
-    pub pieces: Vec<Bytes>,
+    pieces: Vec<BytesMut>,
+    /// What came after them, and how much of it is kept.
+    rest: (BytesMut, usize),
     /// File that holds the first part.
     pub spilled: Option<SpillId>,
     /// Bytes that crossed.
     pub total: u64,
-    /// Hash over all closed segments, and the bytes after them that it does not cover yet.
-    pub hash: Option<(Sha256, Bytes)>,
+    /// Hash over everything before `rest`, or `only`.
+    hash: Option<Sha256>,
     charge: Option<Charge>,
 }
 
@@ -138,6 +149,7 @@ impl Tape {
             only: None,
             closed: Vec::new(),
             tail: BytesMut::new(),
+            stretch: BytesMut::new(),
             spilled: None,
             full: false,
             hash: Sha256::new(),
@@ -179,7 +191,7 @@ impl Tape {
             let (now, later) = bytes.split_at(bytes.len().min(room));
             let before = self.tail.capacity();
             if self.tail.capacity() == 0 {
-                self.tail.reserve(FIRST_BYTES.max(now.len()));
+                self.tail = self.next_segment(now.len());
             }
             self.tail.extend_from_slice(now);
             self.charge.add(self.tail.capacity().saturating_sub(before));
@@ -190,16 +202,40 @@ impl Tape {
         }
     }
 
+    /// An empty segment, with room for `least` bytes.
+    fn next_segment(&mut self, least: usize) -> BytesMut {
+        if self.closed.len() == LARGE_SEGMENTS && !self.full && self.stretch.capacity() == 0 {
+            self.stretch_out();
+        }
+        if self.stretch.capacity() < SEGMENT_BYTES {
+            return BytesMut::with_capacity(FIRST_BYTES.max(least));
+        }
+        let behind = self.stretch.split_off(SEGMENT_BYTES);
+        std::mem::replace(&mut self.stretch, behind)
+    }
+
+    /// Moves the closed segments to the beginning of a stretch.
+    fn stretch_out(&mut self) {
+        let all = usize::try_from(self.cap).unwrap_or(usize::MAX).min(STRETCH_BYTES);
+        let mut stretch = BytesMut::with_capacity(all.next_multiple_of(SEGMENT_BYTES));
+        for segment in &mut self.closed {
+            stretch.extend_from_slice(segment);
+            *segment = stretch.split();
+        }
+        self.stretch = stretch;
+    }
+
     fn close_segment(&mut self, spiller: &Spiller) {
         let capacity = self.tail.capacity();
-        let segment = std::mem::take(&mut self.tail).freeze();
+        let mut segment = std::mem::take(&mut self.tail);
         self.hash.update(&segment);
         let len = u64::try_from(segment.len()).unwrap_or(u64::MAX);
         if self.full || self.kept + len > self.cap {
             let room = usize::try_from(self.cap.saturating_sub(self.kept)).unwrap_or(0);
             if !self.full && room > 0 {
                 self.kept += u64::try_from(room).unwrap_or(0);
-                self.closed.push(segment.slice(..room.min(segment.len())));
+                segment.truncate(room);
+                self.closed.push(segment);
             } else {
                 self.charge.give_back(capacity);
             }
@@ -215,10 +251,11 @@ impl Tape {
 
     /// Hands the closed segments to the spiller; where it has no room, nothing more is kept.
     fn spill(&mut self, spiller: &Spiller) {
+        self.stretch = BytesMut::new();
         for segment in std::mem::take(&mut self.closed) {
             let len = segment.len();
             let id = *self.spilled.get_or_insert_with(|| spiller.next_id());
-            if self.full || !spiller.write(id, segment) {
+            if self.full || !spiller.write(id, segment.freeze()) {
                 self.full = true;
                 self.kept -= u64::try_from(len).unwrap_or(0);
             }
@@ -228,23 +265,14 @@ impl Tape {
 
     /// Ends the tape.
     pub fn finish(mut self) -> Taped {
-        let mut pieces = std::mem::take(&mut self.closed);
-        let rest = match self.only.take() {
-            Some(only) => only,
-            None => std::mem::take(&mut self.tail).freeze(),
-        };
-        if !self.full {
-            let room = usize::try_from(self.cap.saturating_sub(self.kept)).unwrap_or(usize::MAX);
-            let kept = rest.slice(..rest.len().min(room));
-            if !kept.is_empty() {
-                pieces.push(kept);
-            }
-        }
+        let room = usize::try_from(self.cap.saturating_sub(self.kept)).unwrap_or(usize::MAX);
         Taped {
-            pieces,
+            only: self.only.take(),
+            pieces: std::mem::take(&mut self.closed),
+            rest: (std::mem::take(&mut self.tail), if self.full { 0 } else { room }),
             spilled: self.spilled,
             total: self.total,
-            hash: Some((self.hash, rest)),
+            hash: Some(self.hash),
             charge: Some(self.charge),
         }
     }
@@ -252,39 +280,59 @@ impl Tape {
 
 impl Taped {
     /// Completes hash and bytes. `spilled` is the first part, read back.
-    pub fn into_body(self, spilled: Option<Vec<u8>>) -> Body {
-        let sha256 = self.hash.map(|(mut hash, rest)| {
-            hash.update(&rest);
-            hash.finalize().into()
-        });
-        let kept = match (spilled, self.pieces.len()) {
-            (None, 0) => Bytes::new(),
-            (None, 1) => self.pieces.into_iter().next().unwrap_or_default(),
-            (spilled, _) => {
-                let mut all = spilled.unwrap_or_default();
-                // As much as is needed, and each piece let go once it is there: a body is held twice for
-                // as short as can be.
-                all.reserve_exact(self.pieces.iter().map(Bytes::len).sum());
-                for piece in self.pieces {
-                    all.extend_from_slice(&piece);
-                }
-                all.into()
-            }
+    pub fn into_body(mut self, spilled: Option<Vec<u8>>) -> Body {
+        let pieces = self.complete();
+        let kept = match (self.only.take(), spilled) {
+            (Some(only), _) => only,
+            (None, None) => join(pieces),
+            (None, Some(spilled)) => copy(spilled, pieces),
         };
-        Body { kept, total: self.total, sha256 }
+        Body { kept, total: self.total, sha256: self.hash.map(|hash| hash.finalize().into()) }
     }
 
     /// Gives up the bytes in memory but keeps size and hash; returns what was given up.
     pub fn unload(&mut self) -> Vec<Bytes> {
-        if let Some((hash, rest)) = &mut self.hash {
-            hash.update(&*rest);
-            *rest = Bytes::new();
-        }
+        let pieces = self.complete().into_iter().map(BytesMut::freeze);
         if let Some(mut charge) = self.charge.take() {
             charge.give_back(usize::MAX);
         }
-        std::mem::take(&mut self.pieces)
+        self.only.take().into_iter().chain(pieces).collect()
     }
+
+    /// Completes the hash; gives all pieces that are kept.
+    fn complete(&mut self) -> Vec<BytesMut> {
+        let (mut rest, kept) = std::mem::take(&mut self.rest);
+        if let Some(hash) = &mut self.hash {
+            hash.update(self.only.as_deref().unwrap_or(&rest));
+        }
+        rest.truncate(kept);
+        let mut pieces = std::mem::take(&mut self.pieces);
+        if !rest.is_empty() {
+            pieces.push(rest);
+        }
+        pieces
+    }
+}
+
+/// The pieces as one: as they are where they lie one behind the other.
+fn join(pieces: Vec<BytesMut>) -> Bytes {
+    if !pieces.is_sorted_by(|one, next| one.as_ptr_range().end == next.as_ptr()) {
+        return copy(Vec::new(), pieces);
+    }
+    let joined = pieces.into_iter().reduce(|mut all, piece| {
+        all.unsplit(piece);
+        all
+    });
+    joined.unwrap_or_default().freeze()
+}
+
+/// All in one: as much room as is needed, and each piece let go once it is there.
+fn copy(mut all: Vec<u8>, pieces: Vec<BytesMut>) -> Bytes {
+    all.reserve_exact(pieces.iter().map(BytesMut::len).sum());
+    for piece in pieces {
+        all.extend_from_slice(&piece);
+    }
+    all.into()
 }
 
 #[cfg(test)]
@@ -317,7 +365,12 @@ mod tests {
 
     #[test]
     fn bytes_hash_and_budget_come_out_right() {
-        let shapes: [(u64, u64, &[usize]); 6] = [
+        let shapes: [(u64, u64, &[usize]); 11] = [
+            (1 << 24, 1 << 30, &[100_000; 50]),
+            (1 << 20, 1 << 30, &[100_000; 30]),
+            (2_000_000, 1 << 30, &[100_000; 30]),
+            (1 << 24, 2_000_000, &[100_000; 50]),
+            ((1 << 20) + 10, 1 << 30, &[1 << 21]),
             (1 << 24, 1 << 30, &[10]),
             (1 << 24, 1 << 30, &[10, 20, 70_000, 1]),
             (1 << 24, 0, &[40_000; 30]),
@@ -335,5 +388,20 @@ mod tests {
             assert_eq!(body.sha256, Some(hash));
             assert_eq!(used, 0, "every byte charged is given back");
         }
+    }
+
+    #[test]
+    fn a_large_body_is_not_copied_in_the_end() {
+        let budget = Arc::new(Budget::new(1 << 30));
+        let dir = tempfile::tempdir().unwrap();
+        let (spiller, thread) = Spiller::start(dir.path()).unwrap();
+        let mut tape = Tape::new(&budget, 1 << 24);
+        (0..500).for_each(|_| tape.push(&[7; 10_000], &spiller));
+        let taped = tape.finish();
+        let first = taped.pieces[0].as_ptr();
+        let body = taped.into_body(None);
+        assert_eq!((body.kept.as_ptr(), body.kept.len()), (first, 5_000_000));
+        drop(spiller);
+        thread.join().unwrap();
     }
 }

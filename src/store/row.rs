@@ -8,6 +8,7 @@ use super::{
     pack::{self, Packed, pack},
 };
 use crate::model::Record;
+use bytes::Bytes;
 use rusqlite::{
     Connection, OptionalExtension, params, params_from_iter,
     types::{Value, ValueRef},
@@ -136,9 +137,9 @@ impl Row {
         let Entry { mut record, bodies, answer, json, text: _ } = entry;
         strip(&mut record);
         let bodies = bodies.map(|mut raw| PackedBodies {
-            request: pack(&std::mem::take(&mut raw.request.kept)),
-            response: pack(&std::mem::take(&mut raw.response.kept)),
-            chunks: pack(raw.chunks.encoded()),
+            request: pack(std::mem::take(&mut raw.request.kept)),
+            response: pack(std::mem::take(&mut raw.response.kept)),
+            chunks: pack(Bytes::copy_from_slice(raw.chunks.encoded())),
             raw,
         });
         let mut columns: Vec<Value> = COLUMNS.iter().map(|(_, of)| of(&record)).collect();
@@ -244,19 +245,19 @@ impl PackedBodies {
         )?
         .execute(params![
             seq,
-            self.request.data,
+            &self.request.data[..],
             self.request.zstd,
             self.request.crc,
             int(raw.request.total),
             raw.request.sha256.as_ref().map(<[u8; 32]>::as_slice),
             member(|range| range.start),
             member(|range| range.end),
-            self.response.data,
+            &self.response.data[..],
             self.response.zstd,
             self.response.crc,
             int(raw.response.total),
             raw.response.sha256.as_ref().map(<[u8; 32]>::as_slice),
-            self.chunks.data,
+            &self.chunks.data[..],
             self.chunks.zstd,
             self.chunks.crc,
         ])?;
@@ -269,7 +270,7 @@ impl JournalRow {
     pub(super) fn of(started: Started) -> Self {
         let Started { mut record, request } = started;
         strip(&mut record);
-        Self { id: record.id, doc: Doc::of(&record), request: request.map(|raw| pack(&raw)) }
+        Self { id: record.id, doc: Doc::of(&record), request: request.map(pack) }
     }
 
     /// What it holds in memory, about.
@@ -288,7 +289,7 @@ impl JournalRow {
             self.id.to_string(),
             self.doc.value,
             self.doc.crc,
-            request.map(|packed| &packed.data),
+            request.map(|packed| &packed.data[..]),
             request.is_some_and(|packed| packed.zstd),
             request.map_or(0, |packed| packed.crc),
         ])?;
@@ -305,11 +306,11 @@ impl Doc {
         if text.len() <= MAX_TEXT {
             return Self { crc: pack::crc(text.as_bytes()), value: text.into() };
         }
-        let packed = pack(text.as_bytes());
-        if packed.zstd {
-            Self { crc: packed.crc, value: packed.data.into() }
+        let Packed { data, zstd, crc } = pack(text.into());
+        if zstd {
+            Self { crc, value: Vec::from(data).into() }
         } else {
-            Self { crc: packed.crc, value: text.into() }
+            Self { crc, value: String::from_utf8_lossy(&data).into_owned().into() }
         }
     }
 
