@@ -27,7 +27,7 @@ fn an_idle_connection_that_closes_costs_only_the_call_that_crosses_it() {
         "{total} calls on connections that expire: {closes} closed, {failed} answered 502; of these {unread} were \
          written before the close, {crossed} with it, {late} after it"
     );
-    assert!(closes > total / 5, "the closes landed: {closes} of {total}");
+    assert!(closes > total / 10, "the closes landed: {closes} of {total}");
     assert_eq!(failed, unread + crossed + late, "only a call that was written is given up");
 }
 
