@@ -29,6 +29,11 @@ use std::{
 const POOL_IDLE: Duration = Duration::from_secs(20);
 /// Largest read buffer of an upstream connection, in bytes.
 const READ_BUFFER_MAX: usize = 64 * 1024;
+/// What one stream of HTTP/2 may send ahead of its client, in bytes.
+const H2_STREAM_WINDOW: u32 = 1 << 20;
+/// All streams of a connection together. The library ends a connection when small frames that nobody has
+/// read cost more than half of this, so it is as good as none: the streams bound what is held.
+const H2_CONNECTION_WINDOW: u32 = 1 << 30;
 
 /// (name, base URL, provider, knows `stream_options.include_usage`). Base URLs as of 2026-11
 /// (`openai-surface.md` §19). Usage is asked for only where an extra event with empty `choices` is
@@ -277,7 +282,8 @@ fn client(http2: Http2, connect_timeout: Duration, tls: ClientConfig) -> Upstrea
         .timer(TokioTimer::new())
         .http1_max_buf_size(READ_BUFFER_MAX)
         .http2_only(http2 == Http2::PriorKnowledge)
-        .http2_adaptive_window(true)
+        .http2_initial_stream_window_size(H2_STREAM_WINDOW)
+        .http2_initial_connection_window_size(H2_CONNECTION_WINDOW)
         .http2_keep_alive_interval(Duration::from_secs(30))
         .build(TimedConnector {
             inner: https,

@@ -77,3 +77,49 @@ async fn upstreams_may_speak_http2() {
     .await
     .unwrap();
 }
+
+/// A burst of small frames, and a client that does not read yet: nothing is cut off.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_small_frames_of_an_upstream_may_wait() {
+    const EVENT: &[u8] = b"data: {\"choices\":[]}\n\n";
+    let unused = Upstream::start(chat(0, Duration::ZERO));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = service_fn(|_: Request<Incoming>| async {
+                let events = (0..20_000).map(|_| Ok::<_, Infallible>(Bytes::from_static(EVENT)));
+                let mut response =
+                    Response::new(Body::from_stream(futures_util::stream::iter(events)));
+                response.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
+                Ok::<_, Infallible>(response)
+            });
+            tokio::spawn(
+                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service),
+            );
+        }
+    });
+    let sections = format!(
+        "[upstreams.two]\nbase_url = \"http://{address}/v1\"\nhttp2 = \"prior-knowledge\"\n"
+    );
+    let calltap = Calltap::with(&unused, "", &sections);
+    tokio::task::spawn_blocking(move || {
+        let body = chat_body(true);
+        let mut connection = crate::harness::Connection::open(calltap.address);
+        connection.send(
+            format!(
+                "POST /two/v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .as_bytes(),
+        );
+        std::thread::sleep(Duration::from_millis(300));
+        let answer = connection.answer("POST").unwrap();
+        assert!(answer.whole);
+        assert_eq!(answer.body.len(), 20_000 * EVENT.len());
+    })
+    .await
+    .unwrap();
+}
