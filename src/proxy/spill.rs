@@ -16,7 +16,9 @@ use std::{
 };
 
 /// Jobs waiting for the disk; a job holds at most a segment, or the two bodies of an ended call.
-const JOBS_MAX: usize = 512;
+const JOBS_MAX: usize = 2048;
+/// Files open at once: streams by the thousand may be spilled while they run.
+const OPEN_MAX: usize = 256;
 
 /// Most bytes that wait on disk; beyond them bodies are cut short.
 const DISK_BYTES_MAX: u64 = 1 << 30;
@@ -154,6 +156,9 @@ impl Files {
 
     /// Appends; after the first failure nothing more goes into that file, so that it stays a prefix.
     fn append(&mut self, id: SpillId, bytes: &[u8]) {
+        if self.open.len() >= OPEN_MAX {
+            self.close();
+        }
         let path = path(&self.dir, id);
         let file = self
             .open

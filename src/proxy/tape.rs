@@ -9,13 +9,14 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// Bytes in a closed segment: the unit of hashing and spilling.
-pub const SEGMENT_BYTES: usize = 64 * 1024;
+/// Bytes in a closed segment: the unit of hashing and spilling. What is not closed yet is never spilled,
+/// and ten thousand streams have one each.
+pub const SEGMENT_BYTES: usize = 16 * 1024;
 /// First allocation of a tape that has to copy.
 const FIRST_BYTES: usize = 4 * 1024;
 /// Segments of a body that is large: it moves to a stretch of memory where all that may be kept has
 /// room, and is not copied again. What is not written to yet takes no memory.
-const LARGE_SEGMENTS: usize = 16;
+const LARGE_SEGMENTS: usize = 64;
 /// Longest stretch; a body that goes on behind it is copied in the end.
 const STRETCH_BYTES: usize = 64 << 20;
 

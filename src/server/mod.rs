@@ -37,6 +37,8 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 const HEADER_LINES_MAX: usize = 100;
 /// Streams of one HTTP/2 connection at once.
 const H2_STREAMS_MAX: u32 = 128;
+/// Bytes of one such stream that wait to be sent; hyper's own limit is 400 KB.
+const H2_SEND_BYTES: usize = 64 * 1024;
 /// Beyond its time, a head has this much more until its connection is cut without an answer.
 const HEAD_GRACE: Duration = Duration::from_secs(1);
 /// Pause after the system refused another connection (out of descriptors).
@@ -223,6 +225,7 @@ fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(H2_STREAMS_MAX)
+        .max_send_buf_size(H2_SEND_BYTES)
         .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(30))
         .adaptive_window(true);

@@ -246,6 +246,11 @@ impl Calltap {
         self.status("VmRSS:")
     }
 
+    /// Most resident memory since its start, or since `clear_refs` was told to forget it, in KiB.
+    pub fn highest_memory_kib(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
     /// Processor time so far, in seconds (proc(5); a tick is 10 ms).
     pub fn cpu_seconds(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();

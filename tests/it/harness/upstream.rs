@@ -46,6 +46,8 @@ impl Request {
 pub enum Step {
     /// One write of exactly these bytes.
     Send(Vec<u8>),
+    /// The same, of bytes that thousands of answers share; the kernel takes few of them at a time.
+    Share(Arc<[u8]>),
     /// Nothing for a while.
     Pause(Duration),
     /// The connection ends in order.
@@ -78,7 +80,7 @@ pub struct Closes {
 
 impl Closes {
     /// Called right before the close; whether a request lies there.
-    fn begin(&self, reader: &BufReader<TcpStream>) -> bool {
+    fn begin(&self, reader: &BufReader<&TcpStream>) -> bool {
         let is_unread = !reader.buffer().is_empty() || has_bytes(reader.get_ref());
         self.all.fetch_add(1, Ordering::Relaxed);
         self.unread.fetch_add(usize::from(is_unread), Ordering::Relaxed);
@@ -181,31 +183,50 @@ impl Drop for Upstream {
 
 fn serve(stream: TcpStream, requests: &Mutex<Vec<Request>>, closes: &Closes, script: &Script) {
     stream.set_nodelay(true).unwrap();
-    let mut writer = stream.try_clone().unwrap();
+    if is_reset(&stream, requests, closes, script) {
+        // Closing with a linger of zero sends RST.
+        socket2::Socket::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
+/// Answers what comes; whether the connection is to be reset then.
+fn is_reset(
+    stream: &TcpStream,
+    requests: &Mutex<Vec<Request>>,
+    closes: &Closes,
+    script: &Script,
+) -> bool {
+    let mut writer = stream;
     let mut reader = BufReader::new(stream);
-    while let Some(request) = read_request(&mut reader, &mut writer) {
+    while let Some(request) = read_request(&mut reader, writer) {
         let steps = script(&request);
         requests.lock().unwrap().push(request);
         for step in steps {
             match step {
                 Step::Send(bytes) => {
                     if writer.write_all(&bytes).is_err() {
-                        return;
+                        return false;
+                    }
+                }
+                Step::Share(bytes) => {
+                    socket2::SockRef::from(stream).set_send_buffer_size(16 * 1024).unwrap();
+                    if writer.write_all(&bytes).is_err() {
+                        return false;
                     }
                 }
                 Step::Pause(time) => thread::sleep(time),
                 Step::Fin => {
                     closes.begin(&reader);
-                    writer.shutdown(Shutdown::Both).ok();
-                    return;
+                    stream.shutdown(Shutdown::Both).ok();
+                    return false;
                 }
                 Step::Rst => {
                     closes.begin(&reader);
-                    return reset(writer);
+                    return true;
                 }
                 Step::Expire(idle) => {
                     if expires(&mut reader, idle, closes) {
-                        return;
+                        return false;
                     }
                 }
                 Step::Until(counter, at_least) => {
@@ -218,19 +239,20 @@ fn serve(stream: TcpStream, requests: &Mutex<Vec<Request>>, closes: &Closes, scr
                     tell.send(Instant::now()).ok();
                 }
                 Step::Stall => {
-                    reader.get_ref().set_read_timeout(Some(Duration::from_mins(1))).ok();
+                    stream.set_read_timeout(Some(Duration::from_mins(1))).ok();
                     let mut byte = [0];
                     while reader.read(&mut byte).is_ok_and(|len| len > 0) {}
-                    return;
+                    return false;
                 }
             }
         }
     }
+    false
 }
 
 /// Waits for the next request; ends the connection when none comes in time, and takes note of one that
 /// comes later.
-fn expires(reader: &mut BufReader<TcpStream>, idle: Duration, closes: &Closes) -> bool {
+fn expires(reader: &mut BufReader<&TcpStream>, idle: Duration, closes: &Closes) -> bool {
     let wait = |stream: &TcpStream, time| stream.set_read_timeout(time).unwrap();
     wait(reader.get_ref(), Some(idle));
     if reader.fill_buf().is_ok() {
@@ -250,14 +272,7 @@ fn expires(reader: &mut BufReader<TcpStream>, idle: Duration, closes: &Closes) -
     true
 }
 
-/// Closing with a linger of zero sends RST.
-fn reset(stream: TcpStream) {
-    let socket = socket2::Socket::from(stream);
-    socket.set_linger(Some(Duration::ZERO)).unwrap();
-    drop(socket);
-}
-
-fn read_request(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> Option<Request> {
+fn read_request(reader: &mut impl BufRead, mut writer: &TcpStream) -> Option<Request> {
     let mut request = Request { line: read_line(reader)?, ..Request::default() };
     loop {
         let line = read_line(reader)?;
@@ -295,7 +310,7 @@ fn read_request(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> Op
     Some(request)
 }
 
-fn read_line(reader: &mut BufReader<TcpStream>) -> Option<String> {
+fn read_line(reader: &mut impl BufRead) -> Option<String> {
     let mut line = Vec::new();
     if reader.read_until(b'\n', &mut line).ok()? == 0 {
         return None;

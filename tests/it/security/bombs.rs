@@ -48,12 +48,6 @@ fn bombs(wire: usize) -> Vec<(String, Vec<u8>, usize)> {
     all
 }
 
-fn highest_memory_kib(calltap: &Calltap) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", calltap.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 #[test]
 fn bombs_pass_and_go_off_nowhere() {
     let wire = count("CALLTAP_TEST_BOMB_KIB", 512) << 10;
@@ -103,13 +97,13 @@ fn bombs_pass_and_go_off_nowhere() {
             if *encoding == "x-gzip" { "upstream_truncated" } else { "completed" },
             "{record:.600}"
         );
-        let grown = highest_memory_kib(&calltap).saturating_sub(before) / 1024;
+        let grown = calltap.highest_memory_kib().saturating_sub(before) / 1024;
         println!(
             "{encoding:.24}: {} KiB are {size} MiB: {grown} MiB more memory at most, {:.0} ms of processor time",
             bytes.len() >> 10,
             (calltap.cpu_seconds() - cpu) * 1000.0
         );
-        // As far as it is decoded, and what came, which is held twice for a moment.
+        // As far as it is decoded, and what came.
         assert!(grown <= 32, "{encoding:.30}: {grown} MiB");
         megabytes += size;
     }
