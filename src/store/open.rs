@@ -16,6 +16,8 @@ use std::{
 
 /// How long the check of the file may hold up the start.
 const CHECK: Duration = Duration::from_millis(500);
+/// Steps of the check from one look at the clock to the next.
+const CHECK_STEPS: i32 = 50;
 
 /// Creates the directory, for its owner only; one that is there is left as it is.
 pub(super) fn directory(dir: &Path) -> Result<(), StoreError> {
@@ -173,7 +175,8 @@ fn inspect(file: &Path, check: bool) -> Result<Result<Option<Connection>, String
 /// `quick_check`, as far as it comes in the time there is.
 fn quick_check(conn: &mut Connection) -> Result<Option<String>, StoreError> {
     let deadline = Instant::now() + CHECK;
-    conn.progress_handler(10_000, Some(move || Instant::now() > deadline))?;
+    // Each step may be a page that has to come from the disk first.
+    conn.progress_handler(CHECK_STEPS, Some(move || Instant::now() > deadline))?;
     let verdict = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
     conn.progress_handler(0, None::<fn() -> bool>)?;
     match verdict {
