@@ -270,7 +270,17 @@ pub fn sink(calltap: &Calltap, name: &str) -> Value {
 
 /// Waits until a sink is as wanted.
 pub fn wait_sink(calltap: &Calltap, name: &str, what: impl Fn(&Value) -> bool) -> Value {
-    let until = Instant::now() + PATIENCE;
+    wait_sink_for(PATIENCE, calltap, name, what)
+}
+
+/// The same, for so long.
+pub fn wait_sink_for(
+    patience: Duration,
+    calltap: &Calltap,
+    name: &str,
+    what: impl Fn(&Value) -> bool,
+) -> Value {
+    let until = Instant::now() + patience;
     loop {
         let sink = sink(calltap, name);
         if what(&sink) {

@@ -2,6 +2,7 @@
 
 use super::{
     HANGS, Hook, Load, REFUSES, SLOW, UNAVAILABLE, WELL, calls, percentile, sink, wait_sink,
+    wait_sink_for,
 };
 use crate::harness::{Calltap, Upstream, chat, count};
 use std::{
@@ -63,7 +64,8 @@ fn outage(name: &str, away: &Away) {
     // Calls go on while it catches up.
     let load = clients();
     let started = Instant::now();
-    wait_sink(&calltap, "hook", |sink| sink["state"] == "running");
+    // After a long outage the next try may be five minutes away.
+    wait_sink_for(Duration::from_mins(6), &calltap, "hook", |sink| sink["state"] == "running");
     let (back, there) = (Instant::now(), hook.count());
     let idle = back - started;
     hook.wait(ids.len(), &calltap);
