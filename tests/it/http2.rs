@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, future::Future, net::SocketAddr, time::Duration};
 
-async fn h2_post(address: std::net::SocketAddr, body: String) -> (u16, Bytes) {
+async fn h2_post(address: SocketAddr, body: String) -> (u16, Bytes) {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
@@ -40,21 +40,18 @@ async fn clients_may_speak_http2() {
     tokio::task::spawn_blocking(move || calltap.wait_calls("outcome:completed", 51)).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn upstreams_may_speak_http2() {
-    let unused = Upstream::start(chat(0, Duration::ZERO));
+/// An upstream that speaks HTTP/2 only, and answers so.
+async fn http2_upstream<F: Future<Output = Response<Body>> + Send + 'static>(
+    answer: impl Fn(Request<Incoming>) -> F + Copy + Send + 'static,
+) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let service = service_fn(|request: Request<Incoming>| async move {
-                let version = format!("{:?}", request.version());
-                let body = request.into_body().collect().await.unwrap().to_bytes();
-                let answer = format!("{{\"version\":\"{version}\",\"bytes\":{}}}", body.len());
-                let mut response = Response::new(Body::from(answer));
-                response.headers_mut().insert("content-type", "application/json".parse().unwrap());
-                Ok::<_, Infallible>(response)
+            let service = service_fn(move |request| {
+                let answered = answer(request);
+                async { Ok::<_, Infallible>(answered.await) }
             });
             tokio::spawn(
                 hyper::server::conn::http2::Builder::new(TokioExecutor::new())
@@ -62,6 +59,21 @@ async fn upstreams_may_speak_http2() {
             );
         }
     });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upstreams_may_speak_http2() {
+    let unused = Upstream::start(chat(0, Duration::ZERO));
+    let address = http2_upstream(|request| async move {
+        let version = format!("{:?}", request.version());
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let answer = format!("{{\"version\":\"{version}\",\"bytes\":{}}}", body.len());
+        let mut response = Response::new(Body::from(answer));
+        response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+        response
+    })
+    .await;
     let sections = format!(
         "[upstreams.two]\nbase_url = \"http://{address}/v1\"\nhttp2 = \"prior-knowledge\"\n[upstreams.gone]\nbase_url = \"http://127.0.0.1:{}/v1\"\n",
         free_port()
@@ -83,24 +95,13 @@ async fn upstreams_may_speak_http2() {
 async fn many_small_frames_of_an_upstream_may_wait() {
     const EVENT: &[u8] = b"data: {\"choices\":[]}\n\n";
     let unused = Upstream::start(chat(0, Duration::ZERO));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let service = service_fn(|_: Request<Incoming>| async {
-                let events = (0..20_000).map(|_| Ok::<_, Infallible>(Bytes::from_static(EVENT)));
-                let mut response =
-                    Response::new(Body::from_stream(futures_util::stream::iter(events)));
-                response.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
-                Ok::<_, Infallible>(response)
-            });
-            tokio::spawn(
-                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                    .serve_connection(TokioIo::new(stream), service),
-            );
-        }
-    });
+    let address = http2_upstream(|_| async {
+        let events = (0..20_000).map(|_| Ok::<_, Infallible>(Bytes::from_static(EVENT)));
+        let mut response = Response::new(Body::from_stream(futures_util::stream::iter(events)));
+        response.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
+        response
+    })
+    .await;
     let sections = format!(
         "[upstreams.two]\nbase_url = \"http://{address}/v1\"\nhttp2 = \"prior-knowledge\"\n"
     );
