@@ -22,6 +22,12 @@ use std::{
 const IDLE: Duration = Duration::from_millis(100);
 /// Longest time without background work under load.
 const FAIR: Duration = Duration::from_millis(250);
+/// How long upkeep keeps a processor at a time, and how long it leaves it to others after that. To yield is
+/// not enough: the scheduler lets a thread that has work go on to the end of its slice, some milliseconds.
+const STRETCH: Duration = Duration::from_micros(300);
+const REST: Duration = Duration::from_micros(50);
+/// Steps of SQLite's machine between two looks at the clock.
+const LOOK: i32 = 50;
 /// How often the reserve is looked after: on a disk that stays full it cannot be made again at once.
 const RESERVE: Duration = Duration::from_secs(30);
 /// Pages in the write-ahead log that cause a checkpoint.
@@ -289,6 +295,7 @@ impl Writer {
             }
         }
         let extractor = self.extractor.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        put_off(conn.progress_handler(LOOK, Some(rest_often())).map(|()| false));
         // Both can be made again: what a power cut takes of them need not be on disk at once.
         let indexed = conn.pragma_update(None, "synchronous", "NORMAL").and_then(|()| {
             let texts = &mut self.texts;
@@ -298,6 +305,7 @@ impl Writer {
         put_off(conn.pragma_update(None, "synchronous", "FULL").map(|()| false));
         let mut expired = |lost| self.shared.count_dropped(retention::EXPIRED, lost);
         let pruned = self.retention.step(conn, &mut expired);
+        put_off(conn.progress_handler(0, None::<fn() -> bool>).map(|()| false));
         put_off(indexed) | put_off(rolled) | put_off(pruned)
     }
 
@@ -319,6 +327,18 @@ impl Writer {
         if !saved {
             self.shared.dropped_not_saved();
         }
+    }
+}
+
+/// What SQLite calls again and again while upkeep runs. Never stops it.
+fn rest_often() -> impl FnMut() -> bool + Send + 'static {
+    let mut since = Instant::now();
+    move || {
+        if since.elapsed() > STRETCH {
+            std::thread::sleep(REST);
+            since = Instant::now();
+        }
+        false
     }
 }
 
