@@ -5,6 +5,7 @@
 //! idle connection is asked itself. hyper reads before it takes a request, and what it did not take yet goes
 //! out on another connection.
 
+use super::pool::Patience;
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::{
     client::legacy::connect::{Connected, Connection, HttpConnector},
@@ -14,6 +15,7 @@ use rustix::{io::Errno, net::RecvFlags};
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -40,8 +42,8 @@ pub fn connector(tcp: HttpConnector) -> Connector {
 }
 
 /// Has a connection looked at before it is used again, if it speaks HTTP/1: HTTP/2 has its own ways to tell
-/// what was not read.
-pub fn watch(stream: &mut MaybeHttpsStream<TokioIo<UpstreamConnection>>) {
+/// what was not read. `watcher` is told of its end, if nobody used it then.
+pub fn watch(stream: &mut MaybeHttpsStream<TokioIo<UpstreamConnection>>, watcher: Arc<Patience>) {
     if stream.connected().is_negotiated_h2() {
         return;
     }
@@ -49,27 +51,29 @@ pub fn watch(stream: &mut MaybeHttpsStream<TokioIo<UpstreamConnection>>) {
         MaybeHttpsStream::Http(tcp) => tcp,
         MaybeHttpsStream::Https(tls) => tls.inner_mut().get_mut().0.inner_mut(),
     };
-    tcp.inner_mut().looks = true;
+    tcp.inner_mut().watcher = Some(watcher);
 }
 
 /// A TCP connection to an upstream.
 #[derive(Debug)]
 pub struct UpstreamConnection {
     tcp: TcpStream,
-    /// Whether the socket itself is asked once nothing comes.
-    looks: bool,
+    /// Who is told of an idle end, if the socket itself is asked once nothing comes.
+    watcher: Option<Arc<Patience>>,
+    /// Whether something was written and nothing came since.
+    asked: bool,
     /// Since when nothing comes, if that is so, and nothing was written.
     quiet: Option<Instant>,
 }
 
 impl UpstreamConnection {
     fn new(tcp: TcpStream) -> Self {
-        Self { tcp, looks: false, quiet: None }
+        Self { tcp, watcher: None, asked: false, quiet: None }
     }
 
     /// Whether nothing has come for a while.
     fn is_idle(&mut self) -> bool {
-        self.looks && self.quiet.get_or_insert_with(Instant::now).elapsed() >= IDLE
+        self.watcher.is_some() && self.quiet.get_or_insert_with(Instant::now).elapsed() >= IDLE
     }
 
     /// Reads what the runtime may not know of yet: an end, an error, bytes.
@@ -97,12 +101,19 @@ impl AsyncRead for UpstreamConnection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let before = buf.filled().len();
         let mut read = Pin::new(&mut this.tcp).poll_read(cx, buf);
         if read.is_pending() && this.is_idle() {
             read = this.look(buf);
         }
         if read.is_ready() {
-            this.quiet = None;
+            let is_end = buf.filled().len() == before;
+            if let (true, false, Some(since), Some(watcher)) =
+                (is_end, this.asked, this.quiet, &this.watcher)
+            {
+                watcher.ended(since.elapsed());
+            }
+            (this.quiet, this.asked) = (None, false);
         }
         read
     }
@@ -115,7 +126,7 @@ impl AsyncWrite for UpstreamConnection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.quiet = None;
+        (this.quiet, this.asked) = (None, true);
         Pin::new(&mut this.tcp).poll_write(cx, bytes)
     }
 
@@ -125,7 +136,7 @@ impl AsyncWrite for UpstreamConnection {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.quiet = None;
+        (this.quiet, this.asked) = (None, true);
         Pin::new(&mut this.tcp).poll_write_vectored(cx, pieces)
     }
 
@@ -168,7 +179,10 @@ mod tests {
     async fn idle(looks: bool) -> (UpstreamConnection, Peer) {
         let listener = Listener::bind(("127.0.0.1", 0)).unwrap();
         let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let mut connection = UpstreamConnection { looks, ..UpstreamConnection::new(tcp) };
+        let mut connection = UpstreamConnection {
+            watcher: looks.then(Arc::default),
+            ..UpstreamConnection::new(tcp)
+        };
         let read = poll_fn(|cx| Poll::Ready(read(&mut connection, cx))).await;
         assert!(read.is_pending());
         (connection, listener.accept().unwrap().0)
@@ -241,6 +255,28 @@ mod tests {
         assert!(matches!(reads.await, [Poll::Pending, Poll::Ready(Ok(0))]));
     }
 
+    #[tokio::test]
+    async fn only_an_end_that_nobody_waited_at_tells_of_an_idle_timer() {
+        for (writes, tells) in [(false, true), (true, false)] {
+            let patience = Arc::new(Patience::default());
+            for _ in 0..2 {
+                let (mut connection, peer) = idle(true).await;
+                connection.watcher = Some(Arc::clone(&patience));
+                if writes {
+                    let wrote = poll_fn(|cx| Pin::new(&mut connection).poll_write(cx, b"x")).await;
+                    assert_eq!(wrote.unwrap(), 1);
+                    assert!(
+                        poll_fn(|cx| Poll::Ready(read(&mut connection, cx))).await.is_pending()
+                    );
+                }
+                std::thread::sleep(Duration::from_millis(20));
+                let _peer = fin(peer);
+                assert_eq!(poll_fn(|cx| read(&mut connection, cx)).await.unwrap(), 0);
+            }
+            assert_eq!(patience.is_known(), tells);
+        }
+    }
+
     /// hyper asks before it takes a request.
     #[tokio::test]
     async fn a_request_that_meets_an_end_goes_out_on_another_connection() {
@@ -267,7 +303,7 @@ mod tests {
             let upstream = upstreams.default();
             let body = UpstreamBody::Whole(Some("{}".into()));
             let request = Request::post(format!("{}/x", upstream.base_url)).body(body).unwrap();
-            upstream.client.request(request).await.unwrap()
+            upstream.pool.client().0.request(request).await.unwrap()
         };
         assert_eq!(call().await.status(), 200);
         tokio::time::sleep(10 * IDLE).await;

@@ -15,6 +15,7 @@ mod keys;
 mod limits;
 mod metadata;
 mod pace;
+mod pool;
 mod request;
 mod route;
 mod running;
@@ -395,7 +396,7 @@ impl Proxy {
     ) -> Result<Response<Incoming>, Failure> {
         let upstream = Arc::clone(&route.upstream);
         let sending = async move {
-            let answer = upstream.client.request(request);
+            let answer = upstream.pool.client().0.request(request);
             tokio::time::timeout(upstream.first_byte_timeout, answer).await
         };
         let sent = match route.upstream.on_disconnect {

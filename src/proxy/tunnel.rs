@@ -55,7 +55,7 @@ pub(super) async fn open(
     ask_for_websocket(request.headers_mut());
     let upload = call.capture.upload();
     call.dispatch();
-    let sending = route.upstream.tunnel_client.request(request);
+    let sending = route.upstream.tunnels.client().0.request(request);
     let mut answer = match tokio::time::timeout(route.upstream.first_byte_timeout, sending).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => return Err(super::call::send_failure(call, route, &error)),

@@ -1,16 +1,13 @@
 //! Upstreams: built-in and configured, each with a client of its own.
 
 use super::{
-    body::UpstreamBody,
     connection::{self, Connector},
+    pool::{Patience, Pool},
 };
 use crate::config::{Config, Http2, OnDisconnect, StreamUsage, Upstream as Options};
 use http::{Uri, uri::Authority};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -24,16 +21,6 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-
-/// Idle pooled connections are dropped before providers do so themselves.
-const POOL_IDLE: Duration = Duration::from_secs(20);
-/// Largest read buffer of an upstream connection, in bytes.
-const READ_BUFFER_MAX: usize = 64 * 1024;
-/// What one stream of HTTP/2 may send ahead of its client, in bytes.
-const H2_STREAM_WINDOW: u32 = 1 << 20;
-/// All streams of a connection together. The library ends a connection when small frames that nobody has
-/// read cost more than half of this, so it is as good as none: the streams bound what is held.
-const H2_CONNECTION_WINDOW: u32 = 1 << 30;
 
 /// (name, base URL, provider, knows `stream_options.include_usage`). Base URLs as of 2026-11
 /// (`openai-surface.md` §19). Usage is asked for only where an extra event with empty `choices` is
@@ -61,9 +48,6 @@ const BUILT_IN: &[(&str, &str, bool)] = &[
 /// Name of the upstream that takes calls when the configuration names no default.
 const DEFAULT: &str = "openai";
 
-/// Sends requests to one upstream.
-pub type UpstreamClient = Client<TimedConnector, UpstreamBody>;
-
 /// A configured provider.
 #[derive(Debug)]
 pub struct Upstream {
@@ -88,10 +72,10 @@ pub struct Upstream {
     pub first_byte_timeout: Duration,
     /// Longest silence inside the answer.
     pub idle_timeout: Duration,
-    /// The client.
-    pub client: UpstreamClient,
+    /// Sends requests.
+    pub pool: Pool,
     /// For connections that turn into tunnels, which only HTTP/1.1 does.
-    pub tunnel_client: UpstreamClient,
+    pub tunnels: Pool,
 }
 
 /// All upstreams, by name.
@@ -194,8 +178,8 @@ impl Upstream {
                 .first_byte_timeout
                 .map_or(Duration::from_mins(10), |period| period.0),
             idle_timeout: options.idle_timeout.map_or(Duration::from_mins(5), |period| period.0),
-            client: client(options.http2.unwrap_or_default(), connect, tls.clone()),
-            tunnel_client: client(Http2::Off, connect, tls.clone()),
+            pool: pool(options.http2.unwrap_or_default(), connect, tls.clone()),
+            tunnels: pool(Http2::Off, connect, tls.clone()),
             is_trusted: false,
             base_url,
         })
@@ -264,7 +248,7 @@ pub fn tls_config(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn client(http2: Http2, connect_timeout: Duration, tls: ClientConfig) -> UpstreamClient {
+fn pool(http2: Http2, connect_timeout: Duration, tls: ClientConfig) -> Pool {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -276,20 +260,10 @@ fn client(http2: Http2, connect_timeout: Duration, tls: ClientConfig) -> Upstrea
         Http2::PriorKnowledge => https.enable_http2().wrap_connector(tcp),
         Http2::Off => https.enable_http1().wrap_connector(tcp),
     };
-    Client::builder(TokioExecutor::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_timer(TokioTimer::new())
-        .timer(TokioTimer::new())
-        .http1_max_buf_size(READ_BUFFER_MAX)
-        .http2_only(http2 == Http2::PriorKnowledge)
-        .http2_initial_stream_window_size(H2_STREAM_WINDOW)
-        .http2_initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .http2_keep_alive_interval(Duration::from_secs(30))
-        .build(TimedConnector {
-            inner: https,
-            timeout: connect_timeout,
-            is_watched: http2 != Http2::PriorKnowledge,
-        })
+    let (is_http2, patience) = (http2 == Http2::PriorKnowledge, Arc::<Patience>::default());
+    let watcher = (!is_http2).then(|| Arc::clone(&patience));
+    let connector = TimedConnector { inner: https, timeout: connect_timeout, watcher };
+    Pool::new(connector, is_http2, patience)
 }
 
 /// Bounds the time that a connection may take, TLS included.
@@ -297,8 +271,8 @@ fn client(http2: Http2, connect_timeout: Duration, tls: ClientConfig) -> Upstrea
 pub struct TimedConnector {
     inner: HttpsConnector<Connector>,
     timeout: Duration,
-    /// Connections are looked at before they are used again.
-    is_watched: bool,
+    /// Who is told of ends, if connections are looked at before they are used again.
+    watcher: Option<Arc<Patience>>,
 }
 
 /// No connection within the time allowed.
@@ -332,12 +306,12 @@ impl tower::Service<Uri> for TimedConnector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let (connecting, timeout) = (self.inner.call(uri), self.timeout);
-        let is_watched = self.is_watched;
+        let watcher = self.watcher.clone();
         Box::pin(async move {
             let connected = tokio::time::timeout(timeout, connecting).await;
             let mut stream = connected.map_err(|_| ConnectTimeout(timeout))??;
-            if is_watched {
-                connection::watch(&mut stream);
+            if let Some(watcher) = watcher {
+                connection::watch(&mut stream, watcher);
             }
             Ok(stream)
         })
