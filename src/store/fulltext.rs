@@ -1,4 +1,8 @@
 //! The full-text index: a cursor over the record log, fed when the writer has nothing else to do.
+//!
+//! Each transaction leaves the index one segment more, and segments have to be merged. Left to itself, FTS5
+//! does that inside a commit, for a quarter of a second now and then where half a million calls are stored. So it
+//! is told not to, and asked for a little of it after each step.
 
 use super::{Stored, reader};
 use rusqlite::{Connection, params};
@@ -18,6 +22,11 @@ const STEP: u32 = 200;
 /// Longest time spent on reading them where nothing else waits, and where calls come all the time.
 const BUDGET: Duration = Duration::from_millis(15);
 const BUDGET_UNDER_LOAD: Duration = Duration::from_millis(4);
+/// Pages merged at a time (<https://sqlite.org/fts5.html#the_merge_command>): as many as keep up with steps of
+/// [`STEP`] calls.
+const MERGE_PAGES: u32 = 32;
+/// Segments of one size at which FTS5 merges them after all; searches look into each segment.
+const SEGMENTS_MAX: u32 = 256;
 /// Longest text of one call that is indexed, in bytes.
 const MAX_TEXT: usize = 256 << 10;
 /// Most bytes of texts that wait for the index; those of further calls are read from the store.
@@ -55,25 +64,42 @@ impl Drop for Text {
     }
 }
 
-/// Texts of stored calls, in order of `seq`.
+/// What the index has before it.
 #[derive(Debug, Default)]
-pub(super) struct Texts(VecDeque<(i64, Text)>);
+pub(super) struct Texts {
+    /// Texts of stored calls, in order of `seq`.
+    waiting: VecDeque<(i64, Text)>,
+    /// Whether there is nothing to be merged, as far as is known.
+    merged: bool,
+}
 
 impl Texts {
     /// The text of the call `seq`.
     pub(super) fn push(&mut self, seq: i64, text: Text) {
-        if self.0.back().is_none_or(|(last, _)| *last < seq) {
-            self.0.push_back((seq, text));
+        if self.waiting.back().is_none_or(|(last, _)| *last < seq) {
+            self.waiting.push_back((seq, text));
         }
     }
 
     /// The text of the call `seq`, if it is here; those of earlier calls are let go.
     fn take(&mut self, seq: i64) -> Option<Text> {
-        while self.0.front().is_some_and(|(first, _)| *first < seq) {
-            self.0.pop_front();
+        while self.waiting.front().is_some_and(|(first, _)| *first < seq) {
+            self.waiting.pop_front();
         }
-        let found = self.0.front().is_some_and(|(first, _)| *first == seq);
-        if found { self.0.pop_front().map(|(_, text)| text) } else { None }
+        let found = self.waiting.front().is_some_and(|(first, _)| *first == seq);
+        if found { self.waiting.pop_front().map(|(_, text)| text) } else { None }
+    }
+
+    /// Merges a little. True when there may be more.
+    fn merge(&mut self, conn: &Connection) -> rusqlite::Result<bool> {
+        if !self.merged {
+            let before = conn.total_changes();
+            conn.prepare_cached("INSERT INTO fts (fts, rank) VALUES ('merge', ?1)")?
+                .execute([MERGE_PAGES])?;
+            // The command itself counts as one change.
+            self.merged = conn.total_changes() - before < 2;
+        }
+        Ok(!self.merged)
     }
 }
 
@@ -105,11 +131,27 @@ pub(super) fn step(
             break;
         }
     }
-    let Some(newest) = newest else { return Ok(false) };
+    let Some(newest) = newest else {
+        drop(step);
+        return texts.merge(conn);
+    };
     step.prepare_cached("INSERT OR REPLACE INTO cursors (name, seq, holds) VALUES (?1, ?2, 0)")?
         .execute(params![CURSOR, newest])?;
     step.commit()?;
-    Ok(seqs.len() == STEP as usize || seqs.last() != Some(&newest))
+    texts.merged = false;
+    let merges = texts.merge(conn)?;
+    Ok(merges || seqs.len() == STEP as usize || seqs.last() != Some(&newest))
+}
+
+/// Leaves merging to [`step`]. Stands in the store from then on.
+pub(super) fn configure(conn: &Connection) -> rusqlite::Result<()> {
+    for (option, value) in [("automerge", 0), ("crisismerge", SEGMENTS_MAX)] {
+        let is_set = "SELECT EXISTS (SELECT 1 FROM fts_config WHERE k = ?1 AND v = ?2)";
+        if !conn.query_row(is_set, params![option, value], |row| row.get(0))? {
+            conn.execute("INSERT INTO fts (fts, rank) VALUES (?1, ?2)", params![option, value])?;
+        }
+    }
+    Ok(())
 }
 
 fn insert(conn: &Connection, seq: i64, text: &str) -> rusqlite::Result<()> {
@@ -132,4 +174,55 @@ pub(super) fn position(conn: &Connection) -> rusqlite::Result<i64> {
 fn guarded(text_of: &(dyn Fn(Stored) -> String + Send + Sync), stored: Stored) -> String {
     let read = std::panic::AssertUnwindSafe(|| text_of(stored));
     std::panic::catch_unwind(read).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segments(conn: &Connection) -> u32 {
+        conn.query_row("SELECT count(DISTINCT segid) FROM fts_idx", [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn segments_are_merged_a_little_at_a_time_and_every_word_is_found() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(
+            "CREATE VIRTUAL TABLE fts USING fts5(text, content='', contentless_delete=1, tokenize='unicode61')",
+        )
+        .unwrap();
+        configure(&conn).unwrap();
+        let unmerged = {
+            let step = conn.unchecked_transaction().unwrap();
+            insert(&step, 1, "one alone").unwrap();
+            step.commit().unwrap();
+            (2..40).for_each(|seq| insert(&conn, seq, &format!("word{seq} common")).unwrap());
+            segments(&conn)
+        };
+        assert_eq!(unmerged, 39, "nothing is merged unasked");
+        let mut texts = Texts::default();
+        for seq in 40..600 {
+            insert(&conn, seq, &format!("word{seq} common")).unwrap();
+            texts.merged = false;
+            texts.merge(&conn).unwrap();
+            assert!(segments(&conn) < 64, "{}", segments(&conn));
+        }
+        while texts.merge(&conn).unwrap() {}
+        assert!(segments(&conn) < 12, "{}", segments(&conn));
+        let count = |word: &str| -> u32 {
+            conn.query_row("SELECT count(*) FROM fts WHERE fts MATCH ?1", [word], |row| row.get(0))
+                .unwrap()
+        };
+        assert_eq!((count("common"), count("word2"), count("word599")), (598, 1, 1));
+    }
+
+    #[test]
+    fn what_is_configured_already_is_not_written_again() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE VIRTUAL TABLE fts USING fts5(text, content='')").unwrap();
+        configure(&conn).unwrap();
+        let before = conn.total_changes();
+        configure(&conn).unwrap();
+        assert_eq!(conn.total_changes(), before);
+    }
 }

@@ -1,7 +1,7 @@
 //! Opening: the directory, the check of the file, and the calls that were in flight.
 
 use super::{
-    Bodies, Entry, StoreError, pack,
+    Bodies, Entry, StoreError, fulltext, pack,
     row::{Row, read_doc},
     schema,
 };
@@ -71,6 +71,9 @@ fn attempt(file: &Path, check: bool, settle: bool) -> Result<Result<Opened, Stri
     let mut conn = schema::open_writer(file)?;
     // Had the last connection closed before, the index of a long log would be made once more.
     drop(reader);
+    if let Err(error) = fulltext::configure(&conn) {
+        tracing::warn!(%error, "the index merges by itself for now"); // the disk may be full
+    }
     let (settled, unreadable) = if settle { settle_journal(&mut conn)? } else { (0, 0) };
     let (last, dropped) = (last_seq(&conn)?, dropped(&conn)?);
     Ok(Ok(Opened { conn, settled, unreadable, last, dropped }))
