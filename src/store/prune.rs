@@ -1,6 +1,6 @@
 //! Retention by hand, on a store that no server has open.
 
-use super::{StoreError, lock, open, retention, rollup, schema};
+use super::{StoreError, fulltext::Texts, lock, open, retention, rollup, schema};
 use serde::Serialize;
 use std::path::Path;
 
@@ -41,8 +41,10 @@ pub fn prune(
     }
     let before = counts(&conn)?;
     let mut undelivered = 0;
-    let mut retention = retention::Retention::new(options);
-    while retention.step(&mut conn, &mut |lost| undelivered += lost)? {
+    let (mut retention, mut texts) = (retention::Retention::new(options), Texts::default());
+    while retention.step(&mut conn, &mut texts, &mut |lost| undelivered += lost)?
+        || texts.merge_for(&conn, retention::MERGING)?
+    {
         progress();
     }
     if undelivered > 0 {

@@ -1,6 +1,6 @@
 //! Retention by age and by size, in small transactions in the writer's idle moments (R20, R23).
 
-use super::schema::beside;
+use super::{fulltext::Texts, schema::beside};
 use crate::model::Timestamp;
 use rusqlite::{Connection, params_from_iter};
 use std::time::{Duration, Instant};
@@ -11,6 +11,10 @@ const STEP: i64 = 50;
 const FREE_PAGES: i64 = 2560;
 /// Pages given back to the file system in one step.
 const VACUUM_PAGES: i64 = 64;
+/// Longest time in one step for getting words of calls that went out of the index.
+pub(super) const MERGING: Duration = Duration::from_millis(5);
+/// So much the store may grow meanwhile, as one part of so many of the quota.
+const MERGING_PART: u64 = 16;
 /// Pause between two looks when there was nothing to do.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A jump of the wall clock by more than this, unexplained by the monotonic clock, stops pruning by age.
@@ -35,6 +39,8 @@ pub(super) struct Retention {
     keep_bodies: Duration,
     keep_calls: Duration,
     max_size: u64,
+    /// Bytes in use up to which merging comes before pruning, while the quota is exceeded.
+    patience: u64,
     /// Wall and monotonic clock when they were first read together.
     origin: (Timestamp, Instant),
     warned: bool,
@@ -47,23 +53,29 @@ impl Retention {
             keep_bodies: options.keep_bodies.0,
             keep_calls: options.keep_calls.0,
             max_size: options.max_size.0,
+            patience: u64::MAX,
             origin: (Timestamp::now(), Instant::now()),
             warned: false,
             next: Instant::now(),
         }
     }
 
-    /// One small step; `expired` is told of calls that went though a consumer waited for them. True when
-    /// there is more to do.
+    /// One small step; `expired` is told of calls that went though a consumer waited for them, `texts` that
+    /// the index has words of calls that went. True when there is more to do.
     pub(super) fn step(
         &mut self,
         conn: &mut Connection,
+        texts: &mut Texts,
         expired: &mut dyn FnMut(u64),
     ) -> rusqlite::Result<bool> {
         if Instant::now() < self.next {
             return Ok(false);
         }
-        let more = self.prune_by_age(conn)? || self.prune_by_size(conn, expired)? || shrink(conn)?;
+        let pruned = self.prune_by_age(conn)? || self.prune_by_size(conn, texts, expired)?;
+        if pruned {
+            texts.took_out();
+        }
+        let more = pruned || shrink(conn)?;
         if !more {
             self.next = Instant::now() + PAUSE;
         }
@@ -100,14 +112,31 @@ impl Retention {
     }
 
     /// The oldest bodies go first, then the oldest calls; what a consumer still waits for goes last
-    /// and is counted.
+    /// and is counted. Words of calls that went take room until segments of the index are merged: calls must
+    /// not go for that.
     fn prune_by_size(
-        &self,
+        &mut self,
         conn: &mut Connection,
+        texts: &mut Texts,
         expired: &mut dyn FnMut(u64),
     ) -> rusqlite::Result<bool> {
-        if used_bytes(conn)? <= self.max_size {
+        let used = used_bytes(conn)?;
+        if used <= self.max_size {
+            self.patience = u64::MAX;
             return Ok(false);
+        }
+        let growth = self.max_size / MERGING_PART;
+        // Goes down with the store, never up: under a load that leaves no time for merging calls go all the same.
+        self.patience = self
+            .patience
+            .min(used.saturating_add(growth))
+            .max(self.max_size.saturating_add(growth));
+        // On a full disk merging fails, and pruning may not.
+        if texts.merge_for(conn, MERGING).unwrap_or(false) && used <= self.patience {
+            return Ok(true);
+        }
+        if used_bytes(conn)? <= self.max_size {
+            return Ok(true);
         }
         let bodies = select(
             conn,

@@ -66,12 +66,13 @@ fn delivered_bodies_go_first_then_delivered_calls_then_the_oldest_of_the_others(
     let size = u64::from(calls) * 8192 / 10;
     let options = Options { max_size: ByteSize(size), ..Options::default() };
     let mut retention = retention::Retention::new(&options);
+    let mut texts = fulltext::Texts::default();
     let (mut expired, mut times) = (0, Vec::new());
     let mut before = left(&conn, calls / 2);
     assert_eq!(before, [half, half, half, half, half + 1]);
     loop {
         let (begun, lost) = (Instant::now(), expired);
-        let more = retention.step(&mut conn, &mut |lost| expired += lost).unwrap();
+        let more = retention.step(&mut conn, &mut texts, &mut |lost| expired += lost).unwrap();
         let took = begun.elapsed();
         let now = left(&conn, calls / 2);
         let [sent, sent_bodies, waiting, _, oldest] = now;
@@ -109,6 +110,34 @@ fn delivered_bodies_go_first_then_delivered_calls_then_the_oldest_of_the_others(
     );
     assert!(expired > 0 && !kept.is_empty(), "{expired} {kept:?}");
     assert_eq!(kept.last(), Some(&i64::from(calls)), "the newest stays");
+}
+
+/// Most of such a store is index, and that gives room back only when its segments are merged.
+#[test]
+fn no_call_goes_for_words_of_calls_that_went() {
+    let calls = 2000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut conn = filled(dir.path(), calls);
+    fulltext::configure(&conn).unwrap();
+    for seq in 1..=calls {
+        let text: String = (0..1000).map(|word| format!("{:015x} ", seq * 1000 + word)).collect();
+        conn.execute("INSERT INTO fts (rowid, text) VALUES (?1, ?2)", (seq, text)).unwrap();
+    }
+    let used = |conn: &Connection| -> u64 {
+        let pragma =
+            |name| conn.pragma_query_value(None, name, |row| row.get::<_, u32>(0)).unwrap();
+        u64::from(pragma("page_count") - pragma("freelist_count")) * u64::from(pragma("page_size"))
+    };
+    let full = used(&conn);
+    let options = Options { max_size: ByteSize(full / 2), ..Options::default() };
+    let mut retention = retention::Retention::new(&options);
+    let mut texts = fulltext::Texts::default();
+    while retention.step(&mut conn, &mut texts, &mut |_| {}).unwrap() {}
+    let kept: u32 = conn.query_row("SELECT count(*) FROM calls", [], |row| row.get(0)).unwrap();
+    let words: u32 = conn.query_row("SELECT count(*) FROM fts", [], |row| row.get(0)).unwrap();
+    println!("{full} bytes, {} of half of them in use: {kept} calls, {words} indexed", used(&conn));
+    assert!(used(&conn) <= full / 2);
+    assert!(words > calls * 2 / 5, "{words} of {calls} kept");
 }
 
 /// `CALLTAP_TEST_HEADROOM`: calls. R25: five times 500 a second, each with a body of 8 KB, all synced.

@@ -231,7 +231,7 @@ impl Writer {
             && let Some(conn) = &mut self.conn
         {
             let mut expired = |lost| self.shared.count_dropped(retention::EXPIRED, lost);
-            put_off(self.retention.step(conn, &mut expired));
+            put_off(self.retention.step(conn, &mut self.texts, &mut expired));
         }
         self.conn = None;
     }
@@ -296,15 +296,16 @@ impl Writer {
         }
         let extractor = self.extractor.lock().unwrap_or_else(PoisonError::into_inner).clone();
         put_off(conn.progress_handler(LOOK, Some(rest_often())).map(|()| false));
-        // Both can be made again: what a power cut takes of them need not be on disk at once.
+        // All can be done again: what a power cut takes of it need not be on disk at once. Of what is pruned
+        // and the count of it, both come back or none: the log keeps their order.
         let indexed = conn.pragma_update(None, "synchronous", "NORMAL").and_then(|()| {
             let texts = &mut self.texts;
             extractor.map_or(Ok(false), |text_of| fulltext::step(conn, texts, &*text_of, idle))
         });
         let rolled = rollup::step(conn);
-        put_off(conn.pragma_update(None, "synchronous", "FULL").map(|()| false));
         let mut expired = |lost| self.shared.count_dropped(retention::EXPIRED, lost);
-        let pruned = self.retention.step(conn, &mut expired);
+        let pruned = self.retention.step(conn, &mut self.texts, &mut expired);
+        put_off(conn.pragma_update(None, "synchronous", "FULL").map(|()| false));
         put_off(conn.progress_handler(0, None::<fn() -> bool>).map(|()| false));
         put_off(indexed) | put_off(rolled) | put_off(pruned)
     }
