@@ -4,7 +4,7 @@ use crate::{
     api,
     config::Config,
     proxy::{Proxy, ProxyError},
-    server::{Answer, Flushes},
+    server::{Answer, Wire},
 };
 use arc_swap::ArcSwap;
 use axum::body::Body;
@@ -29,13 +29,13 @@ impl Answer for Door {
     fn answer(
         &self,
         request: Request<Incoming>,
-        flushes: Flushes,
+        wire: Wire,
     ) -> impl Future<Output = Response<Body>> + Send + 'static + use<> {
         if request.method() == Method::CONNECT {
             let refusal = ProxyError::bad_request(
                 "calltap is no forward proxy; make it the base URL of the client instead",
             );
-            return Either::Left(self.proxy.forward(request, flushes, Some(refusal)));
+            return Either::Left(self.proxy.forward(request, wire, Some(refusal)));
         }
         if let Some(router) = &self.router
             && api::is_reserved(request.uri().path())
@@ -49,7 +49,7 @@ impl Answer for Door {
                  name it in server.allowed_origins to allow it",
             )
         });
-        Either::Left(self.proxy.forward(request, flushes, refusal))
+        Either::Left(self.proxy.forward(request, wire, refusal))
     }
 }
 
@@ -61,7 +61,7 @@ impl Answer for AdminDoor {
     fn answer(
         &self,
         request: Request<Incoming>,
-        _flushes: Flushes,
+        _wire: Wire,
     ) -> impl Future<Output = Response<Body>> + Send + 'static + use<> {
         Box::pin(call(self.0.clone(), request))
     }

@@ -39,7 +39,7 @@ pub(super) async fn pass_on(
         strict: call.strict,
         drain: route.upstream.on_disconnect == OnDisconnect::Drain,
         idle: route.upstream.idle_timeout,
-        flushes: call.flushes.clone(),
+        flushes: call.wire.flushes.clone(),
     };
     let mut body = TapBody::new(body, call.capture.detach(), Arc::clone(shared), passage);
     if let Some(durable) = body.take_durable()

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{End, Head, Timestamp, Trace},
-    server::Flushes,
+    server::Wire,
 };
 use axum::body::Body;
 use bytes::Bytes;
@@ -51,7 +51,7 @@ pub(super) struct Call {
     /// The final bytes wait for the record.
     pub(super) strict: bool,
     /// Of the client's connection.
-    pub(super) flushes: Flushes,
+    pub(super) wire: Wire,
 }
 
 impl Drop for Call {

@@ -39,7 +39,7 @@ use crate::{
     config::{Config, Content, Durability, OnDisconnect},
     metrics::Metrics,
     model::{End, Endpoint, Head, Timestamp},
-    server::Flushes,
+    server::Wire,
 };
 use arc_swap::ArcSwap;
 use axum::body::Body;
@@ -191,7 +191,7 @@ impl Proxy {
     pub fn forward(
         self: &Arc<Self>,
         request: Request<Incoming>,
-        flushes: Flushes,
+        wire: Wire,
         refusal: Option<ProxyError>,
     ) -> impl Future<Output = Response<Body>> + Send + use<> {
         let started = Instant::now();
@@ -226,7 +226,7 @@ impl Proxy {
             member: None,
             waited_us: 0,
             strict,
-            flushes,
+            wire,
         };
         let refusal = refusal.or_else(|| self.cannot_promise(strict, full));
 

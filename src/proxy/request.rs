@@ -94,6 +94,7 @@ async fn collect(mut body: Incoming, max: u64, call: &mut Call) -> Result<Bytes,
             }
             Some(Some(Ok(frame))) => frame,
         };
+        call.wire.turn.go_on();
         let Ok(data) = frame.into_data() else { continue };
         pace.came(data.len());
         let held = first.as_ref().map_or(0, Bytes::len) + rest.len();

@@ -1,4 +1,4 @@
-//! Upstreams: built-in and configured, each with a client of its own.
+//! Upstreams: built-in and configured, each with connections of its own.
 
 use super::{
     connection::{self, Connector},

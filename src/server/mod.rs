@@ -1,8 +1,10 @@
 //! Listeners: connections with limits and timers, and their orderly end.
 
 mod flush;
+mod turn;
 
 pub use flush::Flushes;
+pub use turn::Turn;
 
 use axum::body::Body;
 use flush::CountedIo;
@@ -86,6 +88,15 @@ pub enum Stop {
     Now,
 }
 
+/// What a call may know of the connection that it came by. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Wire {
+    /// How often everything it was given has left.
+    pub flushes: Flushes,
+    /// Of its task.
+    pub turn: Turn,
+}
+
 /// Answers requests.
 pub trait Answer: Clone + Send + 'static {
     /// The answer to one request. What a client sets off by asking has begun when this returns. A
@@ -93,12 +104,12 @@ pub trait Answer: Clone + Send + 'static {
     fn answer(
         &self,
         request: Request<Incoming>,
-        flushes: Flushes,
+        wire: Wire,
     ) -> impl Future<Output = Response<Body>> + Send + 'static + use<Self>;
 }
 
 /// Serves until told to stop, then lets running calls finish within the grace. Before any is cut off,
-/// `cut` is called. With each request comes the count of its connection's flushes.
+/// `cut` is called. With each request comes what it may know of its connection.
 pub async fn serve(
     listener: TcpListener,
     limits: Limits,
@@ -135,19 +146,19 @@ pub async fn serve(
         };
         prepare(&stream);
         let service = service.clone();
-        let flushes = Flushes::default();
+        let wire = Wire::default();
         let asked = Arc::new(AtomicBool::new(false));
         let unused = unused(limits.header_timeout, Arc::clone(&asked));
-        let io = CountedIo::new(TokioIo::new(stream), flushes.clone());
+        let io = CountedIo::new(TokioIo::new(stream), wire.flushes.clone());
+        let turn = wire.turn.clone();
         let service = service_fn(move |request| {
             asked.store(true, Ordering::Relaxed);
             // Called at once: a call is under watch before its future is ever polled.
-            let answer =
-                catch_unwind(AssertUnwindSafe(|| service.answer(request, flushes.clone())));
+            let answer = catch_unwind(AssertUnwindSafe(|| service.answer(request, wire.clone())));
             contained(answer).map(Ok::<_, Infallible>)
         });
         let connection = builder.serve_connection_with_upgrades(io, service);
-        let connection = graceful.watch(connection.into_owned());
+        let connection = turn.run(graceful.watch(connection.into_owned()));
         connections.spawn(async move {
             // How a connection ends is told by the calls on it.
             tokio::select! {
@@ -244,7 +255,7 @@ mod tests {
         fn answer(
             &self,
             request: Request<Incoming>,
-            _flushes: Flushes,
+            _wire: Wire,
         ) -> impl Future<Output = Response<Body>> + Send + 'static + use<> {
             assert_ne!(request.uri().path(), "/at-once");
             async move {
