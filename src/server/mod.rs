@@ -17,14 +17,16 @@ use hyper_util::{
 };
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, poll_fn},
     io,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -162,6 +164,7 @@ pub async fn serve(
         connections.spawn(async move {
             // How a connection ends is told by the calls on it.
             tokio::select! {
+                biased;
                 _ = connection => {}
                 () = unused => {}
             }
@@ -182,10 +185,13 @@ pub async fn serve(
 /// Returns when a connection was there for long enough without a request. What waits to know which
 /// HTTP is spoken has no timer of its own.
 async fn unused(patience: Duration, asked: Arc<AtomicBool>) {
-    tokio::time::sleep(patience + HEAD_GRACE).await;
-    if asked.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
-    }
+    let mut waiting = pin!(tokio::time::sleep(patience + HEAD_GRACE));
+    poll_fn(
+        |cx| {
+            if asked.load(Ordering::Relaxed) { Poll::Pending } else { waiting.as_mut().poll(cx) }
+        },
+    )
+    .await;
 }
 
 /// A panic ends its call only: the client is told, and the connection closes.
