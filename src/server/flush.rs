@@ -121,17 +121,7 @@ impl<T: Write + Unpin> Write for CountedIo<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use std::task::Wake;
-
-    #[derive(Default)]
-    struct Woken(AtomicU64);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
+    use super::{super::tests::Woken, *};
 
     #[test]
     fn whoever_waits_is_woken_by_the_next_flush() {

@@ -253,6 +253,17 @@ fn builder(limits: Limits) -> auto::Builder<TokioExecutor> {
 mod tests {
     use super::*;
     use http_body_util::BodyExt;
+    use std::{sync::atomic::AtomicU32, task::Wake};
+
+    /// Counts how often it was woken.
+    #[derive(Default)]
+    pub(super) struct Woken(pub(super) AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 
     #[derive(Clone)]
     struct Panics;

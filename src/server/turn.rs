@@ -30,7 +30,7 @@ struct Inner {
 }
 
 impl Turn {
-    /// What wakes the task from now on until this poll of it ends has it polled again at once, one time.
+    /// If the task is woken while it is polled now, before this or after, it is polled again at once, one time.
     pub fn go_on(&self) {
         self.0.goes_on.store(true, Ordering::Relaxed);
     }
@@ -91,17 +91,8 @@ impl<F: Future> Future for Turns<F> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::tests::Woken, *};
     use std::{future::poll_fn, sync::atomic::AtomicU32, time::Duration};
-
-    #[derive(Default)]
-    struct Woken(AtomicU32);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
 
     /// A task that wakes itself whenever it is polled, and goes on after the first `on` times: how often
     /// it was polled and woken by one poll.

@@ -296,8 +296,8 @@ impl Writer {
         }
         let extractor = self.extractor.lock().unwrap_or_else(PoisonError::into_inner).clone();
         put_off(conn.progress_handler(LOOK, Some(rest_often())).map(|()| false));
-        // All can be done again: what a power cut takes of it need not be on disk at once. Of what is pruned
-        // and the count of it, both come back or none: the log keeps their order.
+        // All can be done again: what a power cut takes of it need not be on disk at once. A count of
+        // what was pruned is never there without that: the log keeps their order.
         let indexed = conn.pragma_update(None, "synchronous", "NORMAL").and_then(|()| {
             let texts = &mut self.texts;
             extractor.map_or(Ok(false), |text_of| fulltext::step(conn, texts, &*text_of, idle))
